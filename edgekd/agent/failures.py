@@ -1,0 +1,133 @@
+"""What goes wrong on a device, turned into sentences: found, expected, what to do."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Optional
+
+PACKAGES = {"onnxruntime": "onnxruntime", "numpy": "numpy", "tensorrt": "tensorrt"}
+
+
+class AgentError(Exception):
+    """Something the person at the other end has to know.
+
+    Args:
+        kind: one word for programs: ``job``, ``module``, ``library``, ``model``, ``provider``,
+            ``input``, ``output``, ``crash``, ``memory``, ``internal``.
+        message: a sentence for people.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """How a child process ended."""
+
+    code: int
+    """As ``subprocess`` reports it: negative for a signal; a shell's 128 + signal is read too."""
+    stderr: str
+    model: str
+    runtime: str
+    cpu: str = "this CPU"
+    free_bytes: Optional[int] = None
+
+
+def explain(crash: Crash) -> AgentError:
+    """Say what an exit code means and what can be done about it."""
+    imported = explain_import(crash.stderr)
+    if imported is not None:
+        return imported
+    number = -crash.code if crash.code < 0 else crash.code - 128
+    said = _tail(crash.stderr)
+    who = f"{crash.runtime} with {crash.model}"
+    if number in _SIGNALS:
+        kind, sentence = _SIGNALS[number]
+        text = sentence.format(who=who, cpu=crash.cpu, free=_free(crash))
+        return AgentError(kind, f"{text} {said}".strip())
+    if number > 0:
+        return AgentError("crash", f"{who} was ended by signal {number}. {said}".strip())
+    return AgentError("crash", f"{who} ended with exit code {crash.code}. {said}".strip())
+
+
+def explain_import(text: str) -> Optional[AgentError]:
+    """The sentence for a module or a library that is missing; None if that is not what happened."""
+    module = re.search(r"No module named '([\w.]+)'", text)
+    if module:
+        name = module.group(1).split(".")[0]
+        return AgentError(
+            "module",
+            f"{sys.executable} (Python {sys.version.split()[0]}) has no module {name!r}, which the "
+            f"agent needs. Install it there: {sys.executable} -m pip install "
+            f"{PACKAGES.get(name, name)}",
+        )
+    glibc = re.search(r"version [`'](GLIBC(?:XX)?_[\d.]+)' not found", text)
+    if glibc:
+        return AgentError(
+            "library",
+            f"the runtime was built for a newer system: it wants {glibc.group(1)}, which this one "
+            "lacks. Install an older release of the runtime, or update the system.",
+        )
+    library = re.search(r"(lib[\w+.-]+\.so[\w.]*): cannot open shared object file", text)
+    if library:
+        return AgentError(
+            "library",
+            f"the runtime needs {library.group(1)}, which is not on this device's library path. "
+            "Install the package that has it, or add its folder to LD_LIBRARY_PATH.",
+        )
+    return None
+
+
+def _tail(stderr: str, lines: int = 5) -> str:
+    kept = [line for line in stderr.strip().splitlines() if line.strip()][-lines:]
+    return "It said: " + " / ".join(kept) if kept else ""
+
+
+def _free(crash: Crash) -> str:
+    return (
+        "an unknown amount" if crash.free_bytes is None else f"{crash.free_bytes / 2**20:.0f} MiB"
+    )
+
+
+def _number(name: str) -> int:
+    """A signal's number; systems without that signal never report it."""
+    return int(getattr(signal, name, 0))
+
+
+_SIGNALS = {
+    _number("SIGILL"): (
+        "crash",
+        "{who} stopped on an illegal instruction (SIGILL): this build does not run on {cpu}, "
+        "because it uses CPU instructions that one lacks. Install another release on the device, "
+        "for instance an older one: python3 -m pip install 'onnxruntime<1.21'",
+    ),
+    _number("SIGSEGV"): (
+        "crash",
+        "{who} crashed (SIGSEGV, memory access outside its own) on {cpu}. Another release of the "
+        "runtime or another provider may work; the model itself is rarely the cause.",
+    ),
+    _number("SIGKILL"): (
+        "memory",
+        "{who} was killed (SIGKILL), most likely because the device ran out of memory: {free} was "
+        "free before. Use a smaller batch, a smaller or int8 model, or stop other programs.",
+    ),
+    _number("SIGBUS"): (
+        "crash",
+        "{who} stopped on a bus error (SIGBUS): a file changed or was cut short while it was read, "
+        "or the disk or memory is full ({free} free before). Check the disk space of the device.",
+    ),
+    _number("SIGABRT"): (
+        "crash",
+        "{who} gave up (SIGABRT), as programs do when an allocation fails or a check inside them "
+        "does; {free} of memory was free before. Try a smaller batch or another release.",
+    ),
+    _number("SIGTERM"): (
+        "crash",
+        "{who} was told to stop (SIGTERM) by another program on the device. Run it again.",
+    ),
+}

@@ -1,0 +1,153 @@
+"""A job: the models to measure, how, and on what inputs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from edgekd.agent import facts, feeds
+from edgekd.agent.accuracy import read_array
+from edgekd.agent.failures import AgentError
+from edgekd.agent.feeds import ImageInput, Normalise
+from edgekd.agent.race import Rules
+from edgekd.agent.runtimes import Arrays, Runtime, Session, load
+
+RULES = (
+    "warmup_runs",
+    "warmup_seconds",
+    "blocks",
+    "block_runs",
+    "block_seconds",
+    "min_seconds",
+    "max_seconds",
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's file and the name it goes by in messages."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """``job.json``, with paths made whole."""
+
+    models: Sequence[Model]
+    runtime: str
+    policy: Mapping[str, Any]
+    photos: Optional[Path]
+    images: Optional[Path]
+    targets: Optional[Path]
+    preprocess: Optional[Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Read a job; its paths are relative to its own folder."""
+        table = json.loads(path.read_text("utf-8"))
+        folder = path.resolve().parent
+        files = {key: folder / table[key] if table.get(key) else None for key in _FILES}
+        models = [Model(one["name"], folder / one["path"]) for one in table["models"]]
+        for file in [model.path for model in models] + list(files.values()):
+            if file is not None and not file.is_file():
+                raise AgentError("job", f"{path.name} names {file}, which is not there.")
+        return cls(
+            models, table["runtime"], table["policy"], preprocess=table.get("preprocess"), **files
+        )
+
+    @property
+    def threads(self) -> int:
+        """As asked for, or as many as there are physical cores."""
+        return int(self.policy["threads"]) or facts.physical_cores()
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.policy["batch_size"])
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the CPU runs the model, so that its time is all the time there is."""
+        return str(self.policy["provider"]).startswith("CPU")
+
+    def rules(self, sessions: int) -> Rules:
+        """When to stop measuring that many sessions."""
+        table = {key: self.policy[key] for key in RULES if key in self.policy}
+        one_thread = self.on_cpu and self.threads == 1
+        return Rules(null_pair=sessions > 1, one_thread=one_thread, **table)
+
+    def options(self, interleaved: bool = False) -> Dict[str, Any]:
+        """What a runtime is opened with."""
+        return {
+            "provider": self.policy["provider"],
+            "threads": self.threads,
+            "spinning": bool(self.policy["spinning"]),
+            "interleaved": interleaved,
+        }
+
+    def opener(self, model: Model, interleaved: bool = False) -> Callable[[], Session]:
+        """Prepare a model; what comes back loads it."""
+        runtime, options = self.loaded_runtime(), self.options(interleaved)
+        return partial(runtime.open, runtime.prepare(model.path, options), options)
+
+    def loaded_runtime(self) -> Runtime:
+        """The runtime, its module imported."""
+        return load(self.runtime)
+
+    def input_words(self) -> str:
+        """Where the inputs come from, for the record."""
+        if self.policy["input"] == "random":
+            return "random"
+        if self.images is not None:
+            return "images"
+        return "photos (scikit-learn)" if self.photos else "random (scikit-learn's photos are gone)"
+
+    def feeds(self, session: Session, model: Model) -> List[Arrays]:
+        """The inputs that a measurement of a model cycles through."""
+        seed, batch = int(self.policy["seed"]), self.batch_size
+        if self.policy["input"] == "random":
+            return [
+                feeds.random_feed(session.inputs, batch, model.name, seed + index)
+                for index in range(feeds.POOL)
+            ]
+        target = self.image_input(session, model)
+        feeds.batch_of(target.batch, batch, model.name)
+        normalise = self.normalise(session) or Normalise()
+        return feeds.pool(self._pictures(target, model), target, batch, normalise)
+
+    def image_input(self, session: Session, model: Model) -> ImageInput:
+        """How a model takes pictures; a size it leaves free is the policy's or the images'."""
+        size = self.policy.get("image_size")
+        if size is None and self.images is not None:
+            size = read_array(self.images).shape[1:3]
+        return feeds.image_input(session.inputs, size, model.name)
+
+    def normalise(self, session: Session) -> Optional[Normalise]:
+        """From the job, else from the model's own metadata."""
+        if self.preprocess is not None:
+            return Normalise.from_table(self.preprocess)
+        if "edgekd.mean" in session.metadata:
+            keys = ("mean", "std")
+            return Normalise.from_table(
+                {key: json.loads(session.metadata.get(f"edgekd.{key}", "null")) for key in keys}
+            )
+        return None
+
+    def _pictures(self, target: ImageInput, model: Model) -> Any:
+        """Decoded images enough for every feed, where there are as many."""
+        count = feeds.POOL * self.batch_size
+        if self.images is not None:
+            images = read_array(self.images)
+            feeds.check_images(images, target, model.name)
+            return images[:count]
+        seed = int(self.policy["seed"])
+        if self.photos is not None:
+            return feeds.crops(read_array(self.photos), target, count, seed)
+        return feeds.noise(target, count, seed)
+
+
+_FILES = ("photos", "images", "targets")

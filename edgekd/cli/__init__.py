@@ -1,0 +1,74 @@
+"""The command line: each verb parses, calls one library function, and prints.
+
+A verb is a file of this folder. It imports nothing heavy at its top: the body of the command does,
+so that ``edgekd --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from edgekd import __version__
+from edgekd.cli.completion import completion
+from edgekd.cli.distill import distill
+from edgekd.cli.doctor import doctor
+from edgekd.cli.export import export
+from edgekd.cli.listing import listing
+from edgekd.cli.profile_ import profile
+from edgekd.cli.report import report
+from edgekd.cli.run import run
+from edgekd.cli.teach import teach
+from edgekd.errors import EdgeKDError
+
+FLOW = (run, teach, distill, export, profile, report, listing, doctor, completion)
+"""The verbs, in the order of the flow."""
+
+EPILOG = """\b
+Start here:
+  edgekd run                          the whole mission on embedded data
+  edgekd list method                  what there is to distil with
+  edgekd COMMAND --help               what a command takes"""
+
+
+class _InOrder(click.Group):
+    """Lists the verbs in the order of the flow instead of the alphabet's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [str(verb.name) for verb in FLOW]
+
+
+@click.group(cls=_InOrder, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgekd")
+def cli() -> None:
+    """Distil a big vision model into a small one, export it, and prove what it does on the device.
+
+    Exit codes: 0 fine, 1 a gate or a check failed, 2 wrong usage.
+    """
+
+
+for _verb in FLOW:
+    cli.add_command(_verb)
+
+
+def main() -> None:
+    """Entry point: turn edgekd's errors into one message and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except EdgeKDError as error:
+        click.echo(f"edgekd: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        saved = type(stopped).__name__ == "Interrupted"
+        how = "The state is saved: run the same command to go on." if saved else ""
+        click.echo(f"\nedgekd: stopped. {how}", err=True)
+        sys.exit(130)
+    except OSError as error:
+        click.echo(f"edgekd: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,101 @@
+"""Options several verbs share, and how they become overrides of a recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edgekd.recipe import Data, Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+output = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.")
+restart = click.option("--restart", is_flag=True, help="Throw away what the folder holds.")
+
+DATA = {
+    "data": ("data.source", str, "digits, a folder or tar, torchvision/NAME, hf/NAME, wds/FOLDER."),
+    "size": ("data.size", int, "Side of the square input in pixels; 0 takes the network's own."),
+    "limit": ("data.limit", int, "Use at most this many training images."),
+}
+TRAIN = {
+    "epochs": ("epochs", int, "Passes over the training images."),
+    "batch_size": ("batch_size", int, "Images a step."),
+    "lr": ("lr", float, "Learning rate."),
+    "seed": ("seed", int, "Of weights, shuffling and augmentation."),
+    "precision": ("precision", str, "auto, fp32, bf16 or fp16."),
+}
+
+
+def data_options(command: F) -> F:
+    """``--data``, ``--size``, ``--limit``."""
+    return _options(command, DATA)
+
+
+def train_options(command: F) -> F:
+    """``--epochs``, ``--lr`` ... and ``--set`` for everything else."""
+    setting = click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key."
+    )
+    printing = click.option(
+        "--print-recipe", is_flag=True, help="Print the recipe these flags make, and stop."
+    )
+    return setting(printing(_options(command, TRAIN)))
+
+
+def recipe_of(
+    flags: Mapping[str, Any], section: str = "train", source: str | None = None
+) -> Recipe:
+    """The recipe that a file (or the defaults) and the flags make together.
+
+    Args:
+        flags: what the shared options gave, and ``teacher``, ``student``, ``method``.
+        section: which part the training flags go to, ``train`` or ``teach``.
+        source: a recipe's path or name.
+    """
+    from edgekd.recipe import Network, Recipe, recipe_from
+
+    overrides = []
+    for name, (key, _, _) in DATA.items():
+        if flags.get(name) is not None:
+            overrides.append(f"{key}={json.dumps(flags[name])}")
+    for name, (key, _, _) in TRAIN.items():
+        if flags.get(name) is not None:
+            overrides.append(f"{section}.{key}={json.dumps(flags[name])}")
+    for role in ("teacher", "student"):
+        if flags.get(role) is not None:
+            network = Network.parse(flags[role])
+            overrides.append(f"{role}.name={json.dumps(network.name)}")
+            overrides.append(f"{role}.weights={json.dumps(network.weights)}")
+    if flags.get("method") is not None:
+        overrides.append(f"method={flags['method']}")
+    overrides += flags.get("settings") or ()
+    return recipe_from({}, overrides) if source is None else Recipe.load(source, overrides)
+
+
+def data_of(flags: Mapping[str, Any], made_with: Mapping[str, Any]) -> Data:
+    """An artifact's own data, with what the flags replace.
+
+    The shares held out stay the artifact's: other ones would take images it was trained on for
+    test images.
+    """
+    from edgekd.recipe import recipe_from
+
+    given = [(DATA[name][0], flags[name]) for name in DATA if flags.get(name) is not None]
+    return recipe_from(made_with, [f"{key}={json.dumps(value)}" for key, value in given]).data
+
+
+def print_json(value: Any) -> None:
+    """To standard output, for another program."""
+    click.echo(json.dumps(value, indent=1, default=str))
+
+
+def _options(command: F, table: Mapping[str, tuple[str, type, str]]) -> F:
+    for name, (_, kind, text) in reversed(list(table.items())):
+        command = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=text)(command)
+    return command

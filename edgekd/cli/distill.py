@@ -1,0 +1,77 @@
+"""Distil a student from a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekd.cli._options import (
+    as_json,
+    data_options,
+    output,
+    print_json,
+    recipe_of,
+    restart,
+    train_options,
+)
+
+
+@click.command()
+@click.option("--teacher", help="NAME:WEIGHTS, or an artifact's folder.")
+@click.option("--student", help="NAME[:WEIGHTS].")
+@click.option("--method", help='Such as "ce + 0.9*kd + at"; see edgekd list method.')
+@click.option("--recipe", help="A recipe's name or .toml file to start from.")
+@click.option(
+    "--baseline",
+    is_flag=False,
+    flag_value="cost",
+    type=click.Choice(["cost", "epochs", "none"]),
+    default="none",
+    help="Train the student alone too, at the cost of distilling it or for as many epochs.",
+)
+@data_options
+@train_options
+@output
+@restart
+@as_json
+def distill(
+    recipe: str | None,
+    baseline: str,
+    print_recipe: bool,
+    output: Path | None,
+    restart: bool,
+    as_json: bool,
+    **flags: object,
+) -> None:
+    """Distil a student from a teacher.
+
+    A training that was cut off goes on where it was when the same command is given again.
+    """
+    made = recipe_of(flags, source=recipe)
+    if print_recipe:
+        click.echo(made.to_toml())
+        return
+    from edgekd.cli._screen import Screen
+    from edgekd.cli._tables import gain_sentence, print_networks
+    from edgekd.flow.baseline import compare_alone
+    from edgekd.flow.training import distill as train
+
+    out = output or Path("runs/student")
+    gain = None
+    with Screen() as screen:
+        artifacts = [train(made, out, screen, restart=restart)]
+        if baseline != "none":
+            alone, gain = compare_alone(
+                made, artifacts[0], out / "baseline", baseline, screen, restart=restart
+            )
+            artifacts.insert(0, alone)
+    student = artifacts[-1]
+    if as_json:
+        found = {"path": str(out), "sha256": student.sha256, **student.manifest["metrics"]}
+        print_json(found | {"gain": gain})
+        return
+    print_networks(artifacts)
+    if gain is not None:
+        click.echo(gain_sentence(gain))
+    click.echo(f"Next: edgekd export {out} --onnx")

@@ -1,0 +1,26 @@
+"""Say what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import click
+
+from edgekd.cli._options import as_json, print_json
+
+
+@click.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check this machine: Python, packages, processor, memory, disk, GPU; exit 1 if unusable."""
+    from edgekd.flow.checkup import checkup
+
+    found = checkup()
+    if as_json:
+        print_json([check.__dict__ for check in found])
+    else:
+        for check in found:
+            mark = "ok     " if check.ok else "missing" if check.optional else "PROBLEM"
+            click.echo(f"{mark}  {check.name:<14} {check.found}")
+            if check.advice and not check.ok:
+                click.echo(f"         {'':<14} {check.advice}")
+    if any(not check.ok and not check.optional for check in found):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,52 @@
+"""Train or fine-tune a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekd.cli._options import (
+    as_json,
+    data_options,
+    output,
+    print_json,
+    recipe_of,
+    restart,
+    train_options,
+)
+
+
+@click.command()
+@click.option("--teacher", required=True, help="NAME, or NAME:WEIGHTS to fine-tune.")
+@click.option("--recipe", help="A recipe's name or .toml file to start from.")
+@data_options
+@train_options
+@output
+@restart
+@as_json
+def teach(
+    recipe: str | None,
+    print_recipe: bool,
+    output: Path | None,
+    restart: bool,
+    as_json: bool,
+    **flags: object,
+) -> None:
+    """Train or fine-tune a teacher on the labels, in the loop that distils as well."""
+    made = recipe_of(flags, "teach", recipe)
+    if print_recipe:
+        click.echo(made.to_toml())
+        return
+    from edgekd.cli._screen import Screen
+    from edgekd.cli._tables import print_networks
+    from edgekd.flow.training import teach as train
+
+    out = output or Path("runs/teacher")
+    with Screen() as screen:
+        artifact = train(made, out, screen, restart=restart)
+    if as_json:
+        print_json({"path": str(out), "sha256": artifact.sha256, **artifact.manifest["metrics"]})
+    else:
+        print_networks([artifact])
+        click.echo(f"Next: edgekd distill --teacher {out} --student NAME")

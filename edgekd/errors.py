@@ -1,0 +1,88 @@
+"""What can go wrong, as the user meets it.
+
+    EdgeKDError             exit code 1: a gate or a check failed
+    |- UsageError           exit code 2: the command, the recipe or the input is wrong
+    |  |- RecipeError       a recipe or an override cannot be read
+    |  |- UnknownNameError  a method, model, data set ... there is not
+    |  `- DataError         images or labels that cannot be used
+    |- WeightsError         exit code 2: weights that do not fit, or are not safe to load
+    |- ArtifactError        a folder that is not whole, or not what its manifest says
+    |- GateError            a proof failed: parity, chance-level teacher
+    |- DivergedError        training reached NaN or infinity
+    `- DeviceError          a device or a runtime on it refused, with the reason
+
+Every message says what was found, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgeKDError(Exception):
+    """Anything edgekd refuses to do; its text is for the user."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeKDError):
+    """The command line, the recipe or an input file is wrong."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe, or an override of it, cannot be read; ``key`` is the dotted key at fault."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        self.key = key
+        super().__init__(message)
+
+
+class DataError(UsageError):
+    """Images or labels that cannot be used."""
+
+
+class WeightsError(UsageError):
+    """Weights that do not fit the network, or are not safe to load."""
+
+
+class ArtifactError(EdgeKDError):
+    """A folder that is not complete, or not what its manifest says."""
+
+
+class GateError(EdgeKDError):
+    """A proof failed: the result is not good enough to go on with."""
+
+
+class DivergedError(EdgeKDError):
+    """Training reached NaN or infinity."""
+
+
+class DeviceError(EdgeKDError):
+    """A device, or a runtime on it, refused."""
+
+
+class UnknownNameError(UsageError):
+    """A name that is not on its shelf; the message lists the nearest ones.
+
+    Args:
+        kind: what was asked for, such as ``method``.
+        name: the name that was not found.
+        known: the names there are.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"there is no {kind} {name!r}.{hint(name, known)}")
+
+
+def hint(name: str, known: Iterable[str], limit: int = 12) -> str:
+    """`` Did you mean ...?`` for a near miss, else the names there are (at most ``limit``)."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3)
+    if near:
+        return f" Did you mean {' or '.join(near)}?"
+    more = f" ... ({len(names)} in all)" if len(names) > limit else ""
+    return f" There are: {', '.join(names[:limit])}{more}." if names else ""

@@ -1,0 +1,64 @@
+"""The baseline: the same student without a teacher, and what distilling gained over it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.artifact import Artifact
+from edgekd.flow.gates import equal_cost_epochs, gain
+from edgekd.flow.training import teacher_of, train_alone
+from edgekd.models import from_artifact
+from edgekd.recipe import Recipe
+from edgekd.watching import Watch
+
+
+def compare_alone(
+    recipe: Recipe,
+    student: Artifact,
+    out: Path,
+    baseline: str,
+    watch: Watch,
+    *,
+    restart: bool = False,
+) -> tuple[Artifact, dict[str, Any]]:
+    """Train the student of ``recipe`` alone, and pair its answers with the distilled one's.
+
+    Args:
+        recipe: what the student was distilled with.
+        student: the distilled one.
+        out: folder of the baseline's artifact.
+        baseline: ``cost`` trains it for as much computing as distilling took, ``epochs`` for as
+            many epochs.
+        watch: told the decision and the progress.
+        restart: throw away what ``out`` holds.
+
+    Returns:
+        The baseline, and the ``gain`` section of ``run.json``.
+    """
+    epochs = recipe.train.epochs
+    if baseline == "cost":
+        labels = student.manifest["labels"]
+        epochs = equal_cost_epochs(epochs, teacher_of(recipe, labels), from_artifact(student))
+        watch.say(
+            f"the baseline trains {epochs} epochs alone, as much computing as "
+            f"{recipe.train.epochs} epochs with the teacher"
+        )
+    alone = train_alone(recipe, out, epochs, watch, restart=restart)
+    return alone, gain(_correct(student), _correct(alone), epochs)
+
+
+def answers(artifact: Artifact) -> dict[str, Any]:
+    """The classes a network chose for each test image, beside the true ones."""
+    found: dict[str, Any] = json.loads((artifact.path / "answers.json").read_text("utf-8"))
+    return found
+
+
+def _correct(artifact: Artifact) -> NDArray[np.bool_]:
+    found = answers(artifact)
+    right: NDArray[np.bool_] = np.equal(found["predictions"], found["targets"])
+    return right

@@ -1,0 +1,75 @@
+"""Gates: what must hold before hours are spent, and the gain that is claimed afterwards."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.errors import GateError, UsageError
+from edgekd.intervals import paired_difference
+from edgekd.models import Backbone
+from edgekd.trainer import Scores
+
+
+def check_teacher(teacher: Backbone, scores: Scores) -> None:
+    """Refuse a teacher that knows hardly more than always naming the most frequent class.
+
+    The bar is the share of that class plus three standard errors, and at least a twentieth of the
+    way from there to perfection.
+
+    Raises:
+        GateError: with the accuracy found and the one expected.
+    """
+    chance = float(np.bincount(scores.targets).max() / scores.n)
+    error = math.sqrt(chance * (1 - chance) / scores.n)
+    bar = chance + max(3 * error, (1 - chance) / 20)
+    if scores.top1 <= bar:
+        raise GateError(
+            f"the teacher {teacher.name} is right on {scores.top1:.1%} of {scores.n} validation "
+            f"images; naming the most frequent class is right on {chance:.1%}. Expected more than "
+            f"{bar:.1%}: a teacher at chance teaches noise. Train or fine-tune it with edgekd "
+            "teach, or check that its classes are in the order of this data's."
+        )
+
+
+def check_sizes(teacher: Backbone, student: Backbone) -> None:
+    """Refuse a student that costs more than its teacher.
+
+    Raises:
+        UsageError: they are most likely swapped.
+    """
+    theirs, ours = teacher.macs(), student.macs()
+    if ours > theirs and student.parameters > teacher.parameters:
+        raise UsageError(
+            f"the student {student.name} ({student.parameters:,} parameters, {ours:,} MACs) is "
+            f"larger than the teacher {teacher.name} ({teacher.parameters:,}, {theirs:,}). "
+            "Are they swapped? Expected a smaller student."
+        )
+
+
+def equal_cost_epochs(epochs: int, teacher: Backbone, student: Backbone) -> int:
+    """Epochs the student alone can train for what distilling it costs.
+
+    A training step costs about three forward passes; distilling adds the teacher's one.
+    """
+    return max(1, round(epochs * (1 + teacher.macs() / (3 * student.macs()))))
+
+
+def gain(student: NDArray[np.bool_], baseline: NDArray[np.bool_], epochs: int) -> dict[str, Any]:
+    """Paired difference of top-1 on the same images, student minus baseline, with its interval.
+
+    The interval is over images: how much another draw of the test set would move it. How much
+    another seed would is not in it.
+    """
+    better, worse = int((student & ~baseline).sum()), int((baseline & ~student).sum())
+    found = paired_difference(better, worse, len(student))
+    return {
+        "metric": "top1",
+        "delta": found.value,
+        "interval": [found.lo, found.hi],
+        "n": len(student),
+        "baseline_epochs": epochs,
+    }

@@ -1,0 +1,85 @@
+"""Decode: from an encoded image to the uint8 pixels every runtime is shown."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from edgekd.data import Images, Pixels, Split
+from edgekd.errors import DataError
+from edgekd.preprocess import Preprocess
+
+THREADS = 4
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def decode(split: Split, preprocess: Preprocess, tick: Callable[[], None] = lambda: None) -> Images:
+    """Decode a split into memory, resized and cropped as ``preprocess`` says.
+
+    Raises:
+        DataError: an image that cannot be read, by name.
+    """
+    pixels = np.empty((len(split), *preprocess.size, 3), np.uint8)
+    for i, image in enumerate(_in_order(split, preprocess)):
+        pixels[i] = image
+        tick()
+    return Images(pixels, split.targets)
+
+
+def pixels_of(split: Split, index: int, preprocess: Preprocess) -> Pixels:
+    """One image as (H, W, 3) uint8."""
+    return np.asarray(fit(open_rgb(split, index), preprocess))
+
+
+def open_rgb(split: Split, index: int) -> Image.Image:
+    """One image as it is shown upright, in RGB.
+
+    Raises:
+        DataError: it cannot be read, with its name and the reason.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return as_rgb(ImageOps.exif_transpose(split.image(index)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
+        raise DataError(
+            f"cannot read image {split.name(index)}: {error}. "
+            "Expected a whole image file; replace it or take it out."
+        ) from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: 16-bit greys are scaled, transparency is laid on black."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+    """Resize so that the crop covers ``crop_pct``, then cut out the centre."""
+    height, width = preprocess.size
+    if image.size == (width, height) and preprocess.crop_pct == 1.0:
+        return image
+    zoom = max(width / image.width, height / image.height) / preprocess.crop_pct
+    size = max(width, round(image.width * zoom)), max(height, round(image.height * zoom))
+    image = image.resize(size, FILTERS.get(preprocess.interpolation, Image.Resampling.BICUBIC))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _in_order(split: Split, preprocess: Preprocess) -> Iterator[Pixels]:
+    """Decode ahead in threads (Pillow works outside the interpreter's lock), a chunk at a time."""
+    chunk = 256
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(split), chunk):
+            part = range(start, min(start + chunk, len(split)))
+            yield from pool.map(lambda i: pixels_of(split, i, preprocess), part)

@@ -1,0 +1,108 @@
+"""Divide a source once, the same for every seed: train, validation, and a test nobody peeks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekd import plugins
+from edgekd.data import Indices, Source, Split
+from edgekd.errors import DataError, UnknownNameError
+from edgekd.recipe import Data
+
+SEED = 20150309
+"""Of the division alone, so that runs with other seeds are comparable."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run sees of its data."""
+
+    labels: tuple[str, ...]
+    train: Split
+    validation: Split
+    """Watched during training."""
+    test: Split
+    """Used once, for the final figure."""
+    augment: str
+    notes: tuple[str, ...] = ()
+
+
+def open_splits(data: Data) -> Splits:
+    """Find, check and divide the images a recipe names.
+
+    Raises:
+        DataError: missing or empty classes, too few images, a share outside (0, 1).
+    """
+    source = find(data.source)
+    pool, test = source.splits["train"], source.splits.get("test")
+    check_classes(pool, source.labels)
+    if test is None:
+        pool, test = hold_out(pool, data.test)
+    pool = limited(pool, data.limit)
+    validation = source.splits.get("validation")
+    train = pool
+    if validation is None:
+        train, validation = hold_out(pool, data.validation)
+    augment = source.augment if data.augment == "auto" else data.augment
+    return Splits(source.labels, train, validation, test, augment, source.notes)
+
+
+def find(text: str) -> Source:
+    """``NAME[/REST]`` of a data plug-in, or a path.
+
+    Raises:
+        UnknownNameError: neither.
+    """
+    name, _, rest = text.partition("/")
+    known = plugins.summaries("dataset")
+    if name in known and name != "folder":
+        found: Source = plugins.load("dataset", name)(rest)
+        return found
+    if "/" in text or Path(text).exists() or text.startswith((".", "~")):
+        source: Source = plugins.load("dataset", "folder")(str(Path(text).expanduser()))
+        return source
+    raise UnknownNameError("data set", text, [*known, "a path such as ./images"])
+
+
+def check_classes(split: Split, labels: Sequence[str]) -> None:
+    """Refuse what cannot be learnt or held out: one class, or a class with too few images."""
+    if len(labels) < 2:
+        raise DataError(
+            f"the data has one class ({', '.join(labels)}); expected at least two. "
+            "Is this the folder above the class folders?"
+        )
+    counts = np.bincount(split.targets, minlength=len(labels))
+    poorest = int(counts.argmin())
+    if counts[poorest] < 3:
+        raise DataError(
+            f"the class {labels[poorest]!r} has {counts[poorest]} images; expected at least 3, "
+            "to train on, to validate with and to test with."
+        )
+
+
+def hold_out(split: Split, share: float) -> tuple[Split, Split]:
+    """Take a share of each class out, at least one image of each: (rest, held out)."""
+    held = np.concatenate(
+        [rows[: max(1, round(share * len(rows)))] for rows in _by_class(split.targets)]
+    )
+    rest = np.setdiff1d(np.arange(len(split)), held)
+    return split.subset(rest), split.subset(np.sort(held))
+
+
+def limited(split: Split, limit: int) -> Split:
+    """At most ``limit`` images, class by class in equal shares; 0 keeps all."""
+    if not 0 < limit < len(split):
+        return split
+    classes = _by_class(split.targets)
+    queue = [row for rank in range(len(split)) for rows in classes for row in rows[rank : rank + 1]]
+    return split.subset(np.sort(np.array(queue[:limit], np.int64)))
+
+
+def _by_class(targets: Indices) -> list[Indices]:
+    """Row numbers of each class, shuffled."""
+    draw = np.random.default_rng(SEED)
+    return [draw.permutation(np.flatnonzero(targets == number)) for number in np.unique(targets)]

@@ -1,0 +1,6 @@
+"""Methods: a weighted sum of terms, each a file on this shelf."""
+
+from edgekd.methods._method import Method
+from edgekd.methods._term import Term
+
+__all__ = ["Method", "Term"]

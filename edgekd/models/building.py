@@ -1,0 +1,126 @@
+"""Build a backbone from a recipe's words: a name, and where its weights come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from edgekd.artifact import Artifact, is_artifact
+from edgekd.errors import WeightsError
+from edgekd.models import weights, zoo
+from edgekd.models.backbone import Backbone
+from edgekd.preprocess import Preprocess
+from edgekd.recipe import Network
+
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt")
+
+
+def build(
+    network: Network, labels: Sequence[str], size: int = 0, *, new_head: bool = False
+) -> Backbone:
+    """Make the network a recipe names, with a head for ``labels``.
+
+    Args:
+        network: its name and its weights, see :class:`edgekd.recipe.Network`.
+        labels: class names of the data.
+        size: side of the input in pixels; 0 takes what the weights expect.
+        new_head: start a new head where the weights tell other classes, to be trained next.
+
+    Raises:
+        UnknownNameError: no such network.
+        WeightsError: weights that are missing, unsafe, or of other classes without ``new_head``.
+    """
+    folder = Path(network.weights) if network.weights else None
+    if folder is not None and is_artifact(folder):
+        return _from_folder(network, folder, labels, size, new_head=new_head)
+    if folder is not None and (folder.suffix in FILES or folder.is_dir()):
+        model = zoo.create(_named(network), len(labels), size)
+        if folder.is_dir():
+            folder = _only_weights(folder)
+        weights.fit(model, weights.read(folder), str(folder), new_head=new_head)
+        return _backbone(network.name, model, labels, size)
+    tag = {"": None, "pretrained": ""}.get(network.weights, network.weights)
+    published = tag is not None or network.name.startswith(zoo.HUB)
+    if published and not new_head:
+        model = zoo.create(_named(network), 0, size, tag)
+        _check_classes(network.name, zoo.head_classes(model), labels)
+    else:
+        model = zoo.create(_named(network), len(labels), size, tag)
+    return _backbone(network.name, model, labels, size)
+
+
+def from_artifact(artifact: Artifact) -> Backbone:
+    """The network an artifact of kind ``network`` holds, in evaluation mode.
+
+    Raises:
+        WeightsError: the artifact is an exported file, or its weights do not fit.
+    """
+    manifest = artifact.manifest
+    if manifest["kind"] != "network":
+        raise WeightsError(
+            f"{artifact.path} is an exported {manifest['kind']} file; expected a network, "
+            "as edgekd teach and distill leave it."
+        )
+    name, labels = manifest["model"]["name"], tuple(manifest["labels"])
+    preprocess = Preprocess.from_dict(manifest["input"])
+    model = zoo.create(name, len(labels), preprocess.size[0])
+    weights.fit(model, weights.read(artifact.model_file), str(artifact.path))
+    return Backbone(name, model.eval(), preprocess, labels, artifact.sha256)
+
+
+def _from_folder(
+    network: Network, folder: Path, labels: Sequence[str], size: int, *, new_head: bool
+) -> Backbone:
+    artifact = Artifact.open(folder)
+    found = from_artifact(artifact)
+    if network.name and network.name != found.name:
+        raise WeightsError(f"{folder} holds a {found.name}; expected a {network.name}, as named.")
+    if new_head:
+        model = zoo.create(found.name, len(labels), size or found.preprocess.size[0])
+        weights.fit(model, found.model.state_dict(), str(folder), new_head=True)
+        return _backbone(found.name, model, labels, size or found.preprocess.size[0])
+    if found.labels != tuple(labels):
+        _check_classes(str(folder), len(found.labels), labels)
+        raise WeightsError(
+            f"{folder} was trained on the classes {_few(found.labels)}; the data has "
+            f"{_few(labels)}, in this order. Expected the same names in the same order."
+        )
+    return found
+
+
+def _check_classes(where: str, found: int, labels: Sequence[str]) -> None:
+    if found != len(labels):
+        raise WeightsError(
+            f"{where} tells {found} classes, the data has {len(labels)}. Fine-tune it on this data "
+            "first, with edgekd teach, and give the folder that makes."
+        )
+
+
+def _named(network: Network) -> str:
+    if not network.name:
+        raise WeightsError(
+            f"{network.weights} does not say which network it is. Write NAME:{network.weights}."
+        )
+    return network.name
+
+
+def _only_weights(folder: Path) -> Path:
+    """The one file of weights in a folder that is no artifact, such as one from a hub."""
+    found = sorted(file for file in folder.iterdir() if file.suffix == ".safetensors")
+    if len(found) != 1:
+        raise WeightsError(
+            f"{folder} holds {len(found)} .safetensors files and no manifest.json; expected an "
+            "edgekd artifact or exactly one file of weights."
+        )
+    return found[0]
+
+
+def _backbone(name: str, model: nn.Module, labels: Sequence[str], size: int) -> Backbone:
+    return Backbone(name, model, zoo.preprocess_of(model, size), tuple(labels))
+
+
+def _few(labels: Sequence[str]) -> str:
+    return json.dumps(list(labels[:4]))[:-1] + (", ...]" if len(labels) > 4 else "]")

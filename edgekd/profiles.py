@@ -1,0 +1,29 @@
+"""Recipes and device profiles by name: the user's own first, then the shipped ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.errors import UnknownNameError
+
+
+def find_profile(kind: str, name: str) -> Path:
+    """A file given by path, or by name: the user's own folder first, then the shipped ones."""
+    if name.endswith(".toml") or "/" in name:
+        return Path(name)
+    folders = profile_folders(kind)
+    for folder in folders:
+        if (folder / f"{name}.toml").is_file():
+            return folder / f"{name}.toml"
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    raise UnknownNameError(kind.removesuffix("s"), name, known)
+
+
+def profile_folders(kind: str) -> list[Path]:
+    """Where profiles of a kind (``recipes``, ``devices``) are looked for, first one first."""
+    package = Path(__file__).parent
+    return [
+        Path.home() / ".config" / "edgekd" / kind,
+        package / "_profiles" / kind,  # in a wheel
+        package.parent / "profiles" / kind,  # in a checkout
+    ]

@@ -1,0 +1,190 @@
+"""Recipe: everything that decides a run's result, read strictly from TOML and frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import RecipeError
+from edgekd.profiles import find_profile
+from edgekd.strict import freeze, line_of, override, parse_method, term_table
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images come from and how they are split."""
+
+    source: str = "digits"
+    """``digits``, a folder, a tar, ``torchvision/NAME``, ``hf/NAME`` or ``wds/FOLDER``."""
+    size: int = 0
+    """Side of the square input in pixels; 0 takes the student's own."""
+    limit: int = 0
+    """Use at most this many training images, class by class in equal shares; 0 takes all."""
+    validation: float = 0.1
+    """Share of the training images held out to watch the training, in (0, 1)."""
+    test: float = 0.2
+    """Share held out for the one final figure, where the source has no test split."""
+    augment: str = "auto"
+    """``auto`` (what the source recommends), ``none``, ``shift``, ``shift+flip`` or ``timm``."""
+    memory_gb: float = 4.0
+    """Decoded images up to this size are kept in memory; more is streamed from disk."""
+    workers: int = 2
+    """Processes that decode images when they are streamed."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network by name, and where its weights come from."""
+
+    name: str = "resnet8"
+    """A CIFAR family, any timm model, or ``torchvision/NAME``."""
+    weights: str = ""
+    """Empty: random. Else ``pretrained``, a folder, a .safetensors or a .pth file."""
+
+    @classmethod
+    def parse(cls, text: str) -> Network:
+        """Read ``NAME[:WEIGHTS]``, or the folder of an artifact, which knows its name."""
+        if text.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+            return cls(text)
+        if Path(text, "manifest.json").is_file():
+            return cls("", text)
+        name, _, weights = text.partition(":")
+        return cls(name, weights)
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a network is trained."""
+
+    epochs: int = 30
+    batch_size: int = 64
+    lr: float = 0.05
+    optimizer: str = "sgd"
+    """Any optimiser timm knows by name."""
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    """Any schedule timm knows by name; it is stepped every update."""
+    warmup_epochs: float = 1.0
+    ema: float = 0.0
+    """Decay of the weights' moving average; 0 turns it off."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    precision: str = "auto"
+    """``auto`` (bf16 where the machine computes it), ``fp32``, ``bf16`` or ``fp16``."""
+    seed: int = 0
+    checkpoint_minutes: float = 5.0
+    log_steps: int = 50
+    """Steps between two lines of metrics; the only points where the loop waits for the numbers."""
+    trackers: tuple[str, ...] = ()
+    """``tensorboard``, ``wandb`` or ``mlflow``, beside the JSONL that is always written."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What the exported file looks like."""
+
+    opset: int = 18
+    """ONNX operator set; the file is read back and must have it."""
+    float_input: bool = False
+    """Take normalised float32 NCHW instead of uint8 NHWC with the preprocessing inside."""
+    samples: int = 256
+    """Real images on which the file must agree with the network."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How latency is measured; see ``edgekd.profiling.Policy``."""
+
+    device: str = "local"
+    threads: int = 0
+    """Intra-op threads; 0 takes the physical cores."""
+    batch_size: int = 1
+    max_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run, whole. ``method`` maps each term to its ``weight`` and its options."""
+
+    data: Data = field(default_factory=Data)
+    teacher: Network = field(default_factory=Network)
+    student: Network = field(default_factory=Network)
+    method: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=lambda: parse_method("ce + 0.9*kd")
+    )
+    teach: Train = field(default_factory=Train)
+    """How the teacher is trained where it comes without weights."""
+    train: Train = field(default_factory=Train)
+    export: Export = field(default_factory=Export)
+    profile: Profile = field(default_factory=Profile)
+
+    @classmethod
+    def load(cls, source: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe by path, or a shipped or own one by name, then apply ``key=value``.
+
+        Raises:
+            RecipeError: naming file, line and key.
+        """
+        path = find_profile("recipes", str(source))
+        text = read_text(path)
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{path}: not valid TOML: {error}.") from error
+        try:
+            return recipe_from(table, overrides)
+        except RecipeError as error:
+            line = line_of(text, error.key)
+            raise RecipeError(f"{path}{f', line {line}' if line else ''}: {error}") from error
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole content, the same for equal recipes."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, as JSON holds them."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=dict))
+        return plain
+
+    def to_toml(self) -> str:
+        """The recipe as a TOML file that :meth:`load` reads back unchanged."""
+        lines = []
+        for section, values in self.to_dict().items():
+            lines += [f"[{section}]", *(f"{key} = {_toml(v)}" for key, v in values.items()), ""]
+        return "\n".join(lines)
+
+
+def recipe_from(table: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Check a nested table against the recipe's fields, and freeze it."""
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in table.items()}
+    if isinstance(merged.get("method"), str):
+        merged["method"] = parse_method(merged["method"])
+    for text in overrides:
+        override(merged, text)
+    if "method" in merged:
+        merged["method"] = {name: term_table(name, v) for name, v in merged["method"].items()}
+    return freeze(Recipe, merged)
+
+
+def read_text(path: Path) -> str:
+    """The file's text, or a :class:`RecipeError` that says what is wrong with the file."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RecipeError(f"cannot read the recipe {path}: {reason}.") from error
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,148 @@
+"""Records: what the agent found, in the stable names of ``profile.schema.json``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgekd import __version__, intervals
+from edgekd.files import sha256
+
+SCHEMA_VERSION = 1
+
+
+def measured(
+    path: Path,
+    one: Mapping[str, Any],
+    found: Mapping[str, Any],
+    device: str,
+    policy: Mapping[str, Any],
+    head: Mapping[str, Any],
+) -> dict[str, Any]:
+    """One model's record, with the names of the schema."""
+    facts, verdict = found["device"], one["verdict"]
+    loads = {name: round(one[name], 3) for name in ("load_ms", "first_ms")}
+    return {
+        **head,
+        "recipe_sha256": one["metadata"].get("edgekd.recipe_sha256"),
+        "artifact": _artifact(path, one["metadata"]),
+        "device": {"profile": device} | {name: facts[name] for name in _DEVICE},
+        "runtime": one["runtime"],
+        "policy": _policy(policy, one, found),
+        "timing": loads | one["timing"],
+        "sustained": [],
+        "memory": {"peak_rss_bytes": one["peak_rss_bytes"], "peak_device_bytes": None},
+        "energy": None,
+        "layers": one["layers"],
+        "verdict": {
+            "state": verdict["state"],
+            "budget": None,
+            "reasons": verdict["reasons"] + found["warnings"],
+        },
+        "evidence": {
+            "facts": facts,
+            "asked": dict(policy),
+            "reopened": one["reopened"],
+            **found["moments"],
+        },
+    }
+
+
+_DEVICE = ("soc", "cpu", "gpu", "ram_bytes", "os", "kernel", "power_mode", "governor")
+
+
+def _policy(
+    asked: Mapping[str, Any], one: Mapping[str, Any], found: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How it was measured, as it came about."""
+    return {
+        "clock": "inference",
+        "batch_size": asked["batch_size"],
+        "threads": one["threads"],
+        "spinning": asked["spinning"],
+        "affinity": found["device"]["affinity"],
+        "cuda_graph": None,
+        "transfers": None if asked["provider"].startswith("CPU") else "included",
+        "input": one["input"],
+        "order": "interleaved" if found["comparisons"] else "alone",
+    }
+
+
+def head() -> dict[str, Any]:
+    """What every record of a run begins with."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "edgekd_version": __version__,
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _artifact(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    opset, precision = graph_facts(path) if path.suffix == ".onnx" else (None, None)
+    return {
+        "sha256": sha256(path),
+        "format": path.suffix.lstrip("."),
+        "opset": opset,
+        "precision_asked": metadata.get("edgekd.precision"),
+        "precision_found": precision,
+        "size_bytes": sum(file.stat().st_size for file in (path, *beside(path))),
+    }
+
+
+def graph_facts(path: Path) -> tuple[int | None, str]:
+    """Opset, and the precision the graph really has: its operators, else most of its weights."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), None)
+    quantised = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"}
+    if quantised & {node.op_type for node in model.graph.node}:
+        return opset, "int8"
+    sizes: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        count = 1
+        for dimension in tensor.dims:
+            count *= dimension
+        sizes[_FLOATS.get(tensor.data_type, "")] += count
+    del sizes[""]  # shapes and other integers
+    return opset, sizes.most_common(1)[0][0] if sizes else "fp32"
+
+
+_FLOATS = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}  # onnx.TensorProto's numbers
+
+
+def accuracy(
+    answers: Mapping[str, Any] | None,
+    truth: Sequence[int] | None,
+    reference: Sequence[int] | None,
+) -> dict[str, Any] | None:
+    """What the agent's answers are worth; None where it was given no images."""
+    if answers is None:
+        return None
+    record = intervals.accuracy(answers["predictions"], truth, reference)
+    hits = answers["top5_hits"]
+    return record | {"top5": None if hits is None else hits / record["n"]}
+
+
+def sample_lines(event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows, for JSONL, of a ``samples`` event: one for each timed run, in order."""
+    columns = ("at_ns", "wall_ns", "cpu_ns", "disturbed", "block")
+    for run, values in enumerate(zip(*(event[column] for column in columns), strict=True)):
+        yield {
+            "model": event["model"],
+            "null_pair": event["null_pair"],
+            "run": run,
+            **dict(zip(columns, values, strict=True)),
+        }
+
+
+def beside(path: Path) -> list[Path]:
+    """The second file that ONNX keeps big weights in."""
+    data = path.with_name(path.name + ".data")
+    return [data] if data.is_file() else []

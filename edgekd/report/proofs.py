@@ -1,0 +1,260 @@
+"""The tables of evidence: exports, measurements, device facts, decisions, lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edgekd.report import text
+from edgekd.report.results import device_name, record_hash, runtime_name
+from edgekd.report.table import Cell, Column, Table, table
+from edgekd.report.tables import named
+from edgekd.report.view import ArtifactView, RunView, count, dig, number
+
+PARITY = {  # column -> its names in a proof, and which of several, one for each batch, is worse
+    "Top-1 agreement": (("top1_agreement", "agreement"), min),
+    "KL": (("kl",), max),
+    "Cosine": (("cosine",), min),
+    "SNR": (("snr_db", "snr"), min),
+}
+
+
+def export_table(view: RunView) -> Table | None:
+    """What was found in each exported file, and whether it answers as its network does."""
+    head = [Column("Export", False), Column("Made by", False), Column("Opset")]
+    head += [Column("Precision", False), Column("Nodes"), *map(Column, PARITY)]
+    rows = [
+        [
+            *_export_head(artifact, artifact.manifest.get("export")),
+            *(_proof(dig(artifact.manifest, "export", "parity"), name) for name in PARITY),
+            _verdict(dig(artifact.manifest, "export", "parity")),
+        ]
+        for artifact in view.artifacts
+        if artifact.kind == "onnx"
+    ]
+    caption = "Each exported file against its network on the same real images."
+    return table("export", caption, [*head, Column("Verdict", False)], rows)
+
+
+def _export_head(artifact: ArtifactView, found: Any) -> list[Cell]:
+    precision, nodes, opset = dig(found, "precision"), dig(found, "nodes"), dig(found, "opset")
+    counts = {str(k): count(v) or 0 for k, v in nodes.items()} if _is_map(nodes) else {}
+    total = sum(counts.values()) if counts else count(nodes)
+    most = sorted(counts.items(), key=lambda entry: -entry[1])[:3]
+    return [
+        Cell(named(artifact.role, artifact.name), role=artifact.role),
+        Cell(text.anything(dig(found, "exporter"))),
+        Cell(text.anything(opset), number(opset)),
+        Cell(text.anything(dig(precision, "found") or precision)),
+        Cell(text.anything(total), total, text.plain(", ".join(f"{n} {k}" for k, n in most))),
+    ]
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _proof(parity: Any, name: str) -> Cell:
+    keys, worse = PARITY[name]
+    found = [value for key, value in _leaves(parity) if key.split(".")[-1] in keys]
+    values = [value for value in map(number, found) if value is not None]
+    if not values:
+        return Cell(text.NONE)
+    value = worse(values)
+    words = {
+        "Top-1 agreement": text.percent(value),
+        "KL": f"{value:.1e}",
+        "Cosine": f"{value:.6f}",
+        "SNR": f"{value:.0f} dB",
+    }
+    return Cell(text.signed(words[name]), value)
+
+
+def _verdict(parity: Any) -> Cell:
+    reasons, images = dig(parity, "reasons"), count(dig(parity, "images"))
+    note = text.anything(reasons) if reasons else f"on {images:,} images" if images else ""
+    for key in ("passed", "verdict", "state"):
+        found = dig(parity, key)
+        if found is not None:
+            word = {True: "passed", False: "failed"}[found] if isinstance(found, bool) else found
+            return Cell(text.anything(word), note=note)
+    return Cell(text.NONE, note=note)
+
+
+def measurements_table(view: RunView) -> Table | None:
+    """Under which conditions each latency was measured, and how steady it was."""
+    head = [
+        Column("Measured", False),
+        Column("Verdict", False),
+        Column("Conditions", False),
+        *map(Column, ("Runs", "Spread", "Drift")),
+        *map(Column, ("Undisturbed", "CPU time", "Load")),
+    ]
+    runtimes = {runtime_name(record.get("runtime")) for record in view.records}
+    rows = [_measurement(view, record, len(runtimes) > 1) for record in view.records]
+    caption = "How each latency was measured; spread is the coefficient of variation."
+    if len(runtimes) == 1 and any(runtimes):
+        caption += f" Runtime: {text.plain(runtimes.pop())}."
+    return table("measurements", caption, head, rows)
+
+
+def _measurement(view: RunView, record: Mapping[str, Any], several: bool) -> list[Cell]:
+    policy, timing = record.get("policy"), record.get("timing")
+
+    def share(value: Any, suffix: str = "") -> Cell:
+        found = number(value)
+        words = text.NONE if found is None else text.signed(f"{found:.1f}%{suffix}")
+        return Cell(words, found)
+
+    spread, kept = number(dig(timing, "cov")), number(dig(timing, "kept_share"))
+    reasons = dig(record, "verdict", "reasons")
+    runtime = text.plain(runtime_name(record.get("runtime"))) if several else ""
+    return [
+        _measured_name(view, record, runtime),
+        Cell(
+            text.anything(dig(record, "verdict", "state")),
+            note=text.anything(reasons) if reasons else "",
+        ),
+        _conditions(policy),
+        _runs(timing),
+        share(None if spread is None else 100 * spread),
+        share(dig(timing, "drift_pct_per_min"), "/min"),
+        share(None if kept is None else 100 * kept),
+        _ms(dig(timing, "cpu_ms")),
+        _ms(dig(timing, "load_ms"), dig(timing, "first_ms")),
+    ]
+
+
+def _measured_name(view: RunView, record: Mapping[str, Any], note: str) -> Cell:
+    known = next((a for a in view.artifacts if record_hash(record) in a.hashes), None)
+    if known:
+        return Cell(named(known.role, known.name), note=note, role=known.role)
+    return Cell(text.plain(dig(record, "artifact", "name") or "model"), note=note)
+
+
+def _conditions(policy: Any) -> Cell:
+    batch, threads = number(dig(policy, "batch_size")), number(dig(policy, "threads"))
+    parts = [f"batch {batch:,.0f}" if batch else "", _plural(threads, "thread") if threads else ""]
+    order = dig(policy, "order")
+    note = text.plain(order) if order else ""
+    return Cell(", ".join(part for part in parts if part) or text.NONE, note=note)
+
+
+def _plural(value: float, noun: str) -> str:
+    return f"{value:,.0f} {noun}{'' if value == 1 else 's'}"
+
+
+def _runs(timing: Any) -> Cell:
+    runs, warmup = number(dig(timing, "n")), number(dig(timing, "warmup", "n"))
+    note = "" if warmup is None else f"{warmup:,.0f} warm-up"
+    return Cell(text.anything(runs), runs, note)
+
+
+def _ms(value: Any, first: Any = None) -> Cell:
+    found, then = number(value), number(first)
+    note = "" if then is None else f"first run {text.milliseconds(then)}"
+    return Cell(text.milliseconds(found), found, note)
+
+
+def comparisons_table(view: RunView) -> Table | None:
+    """Pairs that were measured in turns, which alone tells small differences from chance."""
+    head = [Column("Pair", False), Column("Time ratio [95%]"), Column("Null pair")]
+    rows = []
+    for entry in (found["comparison"] for found in view.comparisons):
+        pair = f"{_short(dig(entry, 'b'))} against {_short(dig(entry, 'a'))}"
+        said, state = _short(dig(entry, "sentence")), dig(entry, "state")
+        note = "" if state in (None, "stable") else text.anything(state)
+        ratios = [_ratio(dig(entry, "ratio")), _ratio(dig(entry, "null"))]
+        rows.append([Cell(pair), *ratios, Cell(said, note=note)])
+    caption = "Two networks in turns, beside a null pair: the same network against itself."
+    return table("comparisons", caption, [*head, Column("Verdict", False)], rows)
+
+
+def _short(name: Any) -> str:
+    """A model by its artifact's folder: the file in it is called ``model.onnx`` every time."""
+    return text.anything(name).replace("/model.onnx", "")
+
+
+def _ratio(found: Any) -> Cell:
+    value, lo, hi = (number(dig(found, key)) for key in ("value", "lo", "hi"))
+    if value is None:
+        return Cell(text.NONE)
+    ends = "" if lo is None or hi is None else f" [{lo:.3f}, {hi:.3f}]"
+    return Cell(f"{value:.3f}{ends}", value)
+
+
+def device_tables(view: RunView) -> list[Table]:
+    """The facts of each device that was measured on, and how it did meanwhile."""
+    firsts: dict[str, Mapping[str, Any]] = {}
+    for record in view.records:
+        firsts.setdefault(device_name(record), record)
+    found = []
+    for index, (name, record) in enumerate(firsts.items()):
+        rows = [[Cell(_title(key)), _device_fact(key, value)] for key, value in _facts(record)]
+        caption = f"Facts of the device {text.plain(name)}".rstrip() + "."
+        head = [Column("Fact", False), Column("Found", False)]
+        found.append(table(f"device-{index + 1}", caption, head, rows))
+    return [facts for facts in found if facts]
+
+
+def _facts(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Every fact once, though the record repeats some in its evidence."""
+    evidence = record.get("evidence", {})
+    other = {"facts", "asked"}
+    more = {k: v for k, v in evidence.items() if k not in other} if _is_map(evidence) else {}
+    merged = dict(_leaves(record.get("device")))
+    merged |= {k: v for k, v in _leaves(dig(evidence, "facts")) if k not in merged}
+    return [*merged.items(), *_leaves(more)]
+
+
+def _title(key: str) -> str:
+    return text.plain(key.removesuffix("_bytes").replace("_", " ").replace(".", ": "))
+
+
+def _device_fact(key: str, value: Any) -> Cell:
+    found = number(value)
+    if key.endswith("bytes") and found is not None:
+        return Cell(text.scaled(found, "B"), found)
+    return Cell(text.anything(value), found)
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested tables and lists of tables, under its dotted key."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{prefix}{key}.")
+    elif isinstance(value, list) and any(_is_map(item) for item in value):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{prefix}{index + 1}.")
+    elif value is not None:
+        yield prefix.rstrip("."), value
+
+
+def decisions(view: RunView) -> list[str]:
+    """What was decided on the way, one line each."""
+    found = view.run.get("decisions")
+    return [text.anything(entry) for entry in found] if isinstance(found, list) else []
+
+
+SHOWN = 16  # digits of a hash that tell files apart; report.json has all
+CAPTION = f"Every artifact, by the first {SHOWN} digits of its manifest's hash."
+
+
+def lineage_table(view: RunView) -> Table | None:
+    """Which file came from which, by the hash of its manifest."""
+    paths = {a.sha256: "this folder" if a.path == "." else a.path for a in view.artifacts}
+    rows = []
+    for artifact in view.artifacts:
+        parent = artifact.parent
+        origin = paths.get(parent) or dig(artifact.manifest, "parent", "name")
+        rows.append(
+            [
+                Cell(text.plain(paths[artifact.sha256]), role=artifact.role),
+                Cell(text.plain(f"{artifact.role} {artifact.kind}".strip())),
+                Cell(artifact.sha256[:SHOWN]),
+                Cell(text.plain(origin) if origin else text.NONE, note=parent[:SHOWN]),
+                Cell(text.moment(artifact.manifest.get("created"))),
+            ]
+        )
+    head = [Column(name, False) for name in ("Artifact", "Kind", "SHA-256", "Made from", "Made at")]
+    return table("lineage", CAPTION, head, rows)

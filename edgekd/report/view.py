@@ -1,0 +1,163 @@
+"""What a run folder holds, as the report sees it: plain, frozen, and safe to share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLES = ("teacher", "baseline", "student")
+"""In the order in which the report lists them; the student, the result, comes last."""
+
+
+@dataclass(frozen=True)
+class ArtifactView:
+    """One artifact's manifest; ``path`` is relative to the run folder."""
+
+    path: str
+    sha256: str
+    manifest: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest.get("kind"))
+
+    @property
+    def role(self) -> str:
+        return str(self.manifest.get("role") or "")
+
+    @property
+    def name(self) -> str:
+        return str(dig(self.manifest, "model", "name") or self.path)
+
+    @property
+    def parent(self) -> str:
+        return str(dig(self.manifest, "parent", "sha256") or "")
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """Every hash by which a measurement may name this artifact."""
+        files = self.manifest.get("files")
+        entries = files.values() if isinstance(files, Mapping) else ()
+        return frozenset({self.sha256, *(str(dig(entry, "sha256")) for entry in entries)})
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """The loss terms at one moment; ``epoch`` counts from 0, with the fraction that was done."""
+
+    epoch: float
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """What the validation split said after ``epoch`` epochs."""
+
+    epoch: float
+    validation: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The curves of one training; ``name`` is a role, or the folder it was found in."""
+
+    name: str
+    path: str
+    losses: tuple[LossPoint, ...]
+    epochs: tuple[EpochPoint, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, and how many trials it rests on."""
+
+    value: float
+    lo: float | None = None
+    hi: float | None = None
+    n: int | None = None
+    source: str = ""
+    """Where it was found: a split, or the device."""
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A latency percentile in ms, or the reason why there is none."""
+
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the results: a network as it was exported and measured, as far as it was."""
+
+    role: str
+    network: str
+    precision: str = ""
+    parameters: int | None = None
+    macs: int | None = None
+    size_bytes: int | None = None
+    accuracy: Estimate | None = None
+    latency: Mapping[str, Percentile] = field(default_factory=dict)
+    """``median`` (its interval is blind to no drift) and ``p50`` to ``p99``, in ms."""
+    peak_rss_bytes: int | None = None
+    device: str = ""
+    runtime: str = ""
+    state: str = ""
+    """The measurement's verdict: ``stable``, ``noisy`` ..."""
+
+    @property
+    def median(self) -> Percentile | None:
+        """The typical latency, with the interval over the blocks where there is one."""
+        return self.latency.get("median") or self.latency.get("p50")
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything the report says; nothing in it names a person, a machine or a folder outside."""
+
+    artifacts: tuple[ArtifactView, ...]
+    records: tuple[Mapping[str, Any], ...]
+    comparisons: tuple[Mapping[str, Any], ...]
+    trainings: tuple[Training, ...]
+    run: Mapping[str, Any]
+    recipe: str
+    results: tuple[Result, ...]
+    rejected: tuple[str, ...] = ()
+    """Files that failed their proof and must not be used, relative to the run folder."""
+
+    def result(self, role: str) -> Result | None:
+        """The measured line of a role if there is one, else its first."""
+        lines = [result for result in self.results if result.role == role]
+        return next((line for line in lines if line.latency), lines[0] if lines else None)
+
+
+def role_rank(role: str) -> int:
+    """Where a role stands in the report; what has none comes last."""
+    return ROLES.index(role) if role in ROLES else len(ROLES)
+
+
+def dig(value: Any, *keys: str) -> Any:
+    """The value under nested keys, or None where any of them is missing."""
+    for key in keys:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(key)
+    return value
+
+
+def number(value: Any) -> float | None:
+    """The value if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def count(value: Any) -> int | None:
+    """The value as a whole number, or None where it is not one."""
+    found = number(value)
+    return None if found is None else round(found)

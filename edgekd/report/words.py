@@ -1,0 +1,80 @@
+"""The report without a browser: Markdown for a README, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from typing import Any
+
+from edgekd import __version__
+from edgekd.report import proofs, tables, verdict
+from edgekd.report.table import Cell, Table
+from edgekd.report.text import plain
+from edgekd.report.view import RunView
+
+SCHEMA_VERSION = 1
+
+
+def render_json(view: RunView) -> str:
+    """Everything that was collected, under names that stay."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "edgekd_version": __version__,
+        "title": verdict.title(view),
+        "headline": verdict.headline(view),
+        "statements": [asdict(statement) for statement in verdict.statements(view)],
+        **asdict(view),
+        "commands": commands(view),
+    }
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def commands(view: RunView) -> list[str]:
+    """What was typed, or what would do it again."""
+    found = [view.run.get("command"), *(record.get("command") for record in view.records)]
+    said = list(dict.fromkeys(plain(command) for command in found if command))
+    if not said and view.recipe:
+        said = ["edgekd run recipe.toml"]
+    return said
+
+
+def render_markdown(view: RunView) -> str:
+    """Headline and tables, short enough for a README."""
+    parts = [f"## {_escape(verdict.title(view))}", _escape(verdict.headline(view))]
+    found = [
+        f"- {_escape(s.label)}: **{_escape(s.figure)}**. {_escape('; '.join(s.facts))}"
+        for s in verdict.statements(view)
+    ]
+    parts.append("\n".join(found))
+    shown = [
+        tables.results_table(view),
+        proofs.export_table(view),
+        proofs.comparisons_table(view),
+        proofs.measurements_table(view),
+        tables.costs_table(view),
+    ]
+    parts += [f"{_escape(t.caption)}\n\n{_markdown_table(t)}" for t in shown if t]
+    parts += [f"Rejected, not to be used: {_escape(path)}" for path in view.rejected]
+    lines = "\n".join(commands(view))
+    if lines:
+        fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", lines) or [""]))
+        parts.append(f"{fence}console\n{lines}\n{fence}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    head = [_escape(column.title) for column in table.columns]
+    line = ["---:" if column.numeric else "---" for column in table.columns]
+    rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, line, *rows])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return _escape(cell.text + (f" ({cell.note})" if cell.note else ""))
+
+
+def _escape(value: Any) -> str:
+    """Text that Markdown and HTML leave as it is, in one line."""
+    escaped = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain(value))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,128 @@
+"""Read a recipe's parts strictly: tables into dataclasses, ``key=value``, the method's formula."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from edgekd.errors import RecipeError, hint
+
+T = TypeVar("T")
+
+
+def parse_method(text: str) -> dict[str, dict[str, Any]]:
+    """Read ``"ce + 0.9*kd + 0..1*at"``: names with an optional weight, or a ramp, in front.
+
+    Raises:
+        RecipeError: an empty term, a weight that is no number, or a term named twice.
+    """
+    terms: dict[str, dict[str, Any]] = {}
+    for part in text.split("+"):
+        weight, star, name = (piece.strip() for piece in part.rpartition("*"))
+        if not name.isidentifier():
+            raise RecipeError(
+                f"method {text!r}: {part.strip()!r} is not a term. " + _SYNTAX, "method"
+            )
+        if name in terms:
+            raise RecipeError(
+                f"method {text!r} names {name!r} twice; add up the weights.", "method"
+            )
+        try:
+            ends = [float(end) for end in weight.split("..")] if star else [1.0]
+        except ValueError as error:
+            raise RecipeError(
+                f"method {text!r}: weight {weight!r} is no number. {_SYNTAX}", "method"
+            ) from error
+        terms[name] = {"weight": ends[0] if len(ends) == 1 else ends}
+    return terms
+
+
+_SYNTAX = 'Write for example "ce + 0.9*kd + at", or "0..1*kd" for a weight that grows.'
+
+
+def override(table: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise RecipeError(f"--set {text!r}: expected key=value, such as train.epochs=10.", "")
+    if path == ["method"]:
+        table["method"] = parse_method(value)
+        return
+    for step in path[:-1]:
+        inner = table.get(step, {})
+        table[step] = {"weight": inner} if not isinstance(inner, dict) else dict(inner)
+        table = table[step]
+    table[path[-1]] = _value(value.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value; what is none is taken as a string, so that nobody has to quote twice."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def term_table(name: str, value: Any) -> dict[str, Any]:
+    """A term's table; a bare number (or a ramp of two) is its weight."""
+    table = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    weight = table.setdefault("weight", 1.0)
+    ends = weight if isinstance(weight, list) else [weight]
+    if len(ends) > 2 or not ends or not all(_fits(end, float) for end in ends):
+        raise RecipeError(
+            f"method.{name}.weight is {weight!r}; expected a number, or two for a ramp.",
+            f"method.{name}.weight",
+        )
+    return table
+
+
+def freeze(kind: type[T], table: Any, prefix: str = "") -> T:
+    """Make a frozen dataclass of ``kind`` from a nested table, refusing what it does not know."""
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"{prefix} is {table!r}; expected a table [{prefix}].", prefix)
+    types = get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for name, value in table.items():
+        key = f"{prefix}.{name}" if prefix else name
+        if name not in types:
+            raise RecipeError(f"unknown key {key!r}.{hint(name, types, limit=20)}", key)
+        make = freeze if is_dataclass(types[name]) else _checked
+        made[name] = make(types[name], value, key)
+    return kind(**made)
+
+
+def _checked(kind: Any, value: Any, key: str) -> Any:
+    if kind is float and _fits(value, float):
+        return float(value)
+    if kind in (int, str, bool) and _fits(value, kind):
+        return value
+    if kind == tuple[str, ...] and isinstance(value, list | tuple):
+        return tuple(str(v) for v in value)
+    if get_origin(kind) is Mapping and isinstance(value, Mapping):
+        return value
+    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    raise RecipeError(f"{key} is {value!r}; expected {wanted.get(kind, 'a list of texts')}.", key)
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def line_of(text: str, key: str) -> int:
+    """Line on which a dotted key stands in a TOML text, from 1; 0 if it is not found."""
+    section, _, name = key.rpartition(".")
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.split("#")[0].strip()
+        if bare.startswith("["):
+            current = bare.strip("[] ")
+            if current == key:
+                return number
+        dotted = ".".join(filter(None, [current, bare.split("=")[0].strip()]))
+        if "=" in bare and dotted in (key, section, f"{section}.{name}"):
+            return number
+    return 0

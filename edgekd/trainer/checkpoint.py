@@ -1,0 +1,53 @@
+"""Checkpoint: everything a training needs to go on as if it had never stopped, in one file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgekd.errors import UsageError
+from edgekd.files import aside
+
+VERSION = 1
+NAME = "checkpoint.pt"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write the state and the generators' state; the file is whole or absent."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    generators = {"cpu": torch.get_rng_state(), "cuda": cuda}
+    with aside(path) as draft:
+        torch.save({"version": VERSION, **state, "generators": generators}, draft)
+
+
+def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Read a state back and set the generators; ``None`` where there is none yet.
+
+    Raises:
+        UsageError: the state is of another recipe, or cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UsageError(
+            f"the checkpoint {path} cannot be read; start again with --restart."
+        ) from error
+    if state.get("version") != VERSION:
+        raise UsageError(
+            f"the checkpoint {path} is of version {state.get('version')}, this edgekd reads "
+            f"{VERSION}; finish with the edgekd that wrote it, or start again with --restart."
+        )
+    if state["fingerprint"] != fingerprint:
+        raise UsageError(
+            f"{path.parent} holds an unfinished training of another recipe or other data. "
+            "Choose another --output, or start again with --restart."
+        )
+    torch.set_rng_state(state["generators"]["cpu"])
+    if torch.cuda.is_available() and state["generators"]["cuda"]:
+        torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+    return state

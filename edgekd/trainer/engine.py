@@ -1,0 +1,187 @@
+"""Engine: everything that changes during a training, built once, saved and restored as one."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from edgekd.loading import Loaders
+from edgekd.methods import Method
+from edgekd.models import Backbone
+from edgekd.recipe import Train
+from edgekd.trainer import checkpoint
+from edgekd.trainer.learner import Learner, Teacher
+from edgekd.trainer.precision import resolve
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to train."""
+
+    student: Backbone
+    teacher: Backbone | None
+    method: Method
+    loaders: Loaders
+    train: Train
+    folder: Path
+    """Where the checkpoint, ``metrics.jsonl`` and ``student.safetensors`` are kept."""
+    fingerprint: str
+    """What the checkpoint must match to be gone on with."""
+
+
+class Engine:
+    """The learner, its teacher and its optimiser, on their device, and how far they are."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.precision = resolve(task.train.precision)
+        self.accelerator = _accelerator(self.precision, task)
+        self.autocast = self.accelerator.autocast if self.precision != "fp32" else nullcontext
+        self.per_epoch = len(task.loaders.train)
+        torch.manual_seed(task.train.seed)
+        self.teacher: Teacher | None = None
+        if task.teacher is not None and task.method.uses_teacher:
+            self.teacher = Teacher(task.teacher, task.student.preprocess, task.method)
+        self.bare = _learner(task, self.teacher)
+        if self.teacher is not None:
+            self.teacher.to(self.accelerator.device).to(memory_format=torch.channels_last)
+        self._ema = ModelEmaV3(self.bare.student, task.train.ema) if task.train.ema else None
+        optimizer = create_optimizer_v2(
+            self.bare,
+            task.train.optimizer,
+            task.train.lr,
+            task.train.weight_decay,
+            task.train.momentum,
+        )
+        self.scheduler = _scheduler(optimizer, task.train, self.per_epoch)
+        self.learner, prepared = self.accelerator.prepare(self.bare, optimizer)
+        self.optimizer: Optimizer = prepared.optimizer
+        zero = torch.zeros((), device=self.accelerator.device)
+        self.sums = [zero.clone() for _ in task.method.weights]
+        self.step = self.summed = 0
+        self._seconds_before, self._began_at = 0.0, time.monotonic()
+        self._restore()
+
+    @property
+    def result(self) -> nn.Module:
+        """The student, or its moving average."""
+        found: nn.Module = self.bare.student if self._ema is None else self._ema.module
+        return found
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, over all sittings."""
+        return self._seconds_before + time.monotonic() - self._began_at
+
+    def update(self, loss: Tensor, clip: float) -> None:
+        """Backward pass and optimiser step.
+
+        The wrappers Accelerate puts around both look packages up on every call, which costs more
+        than a small network's step; what they would do here is the loss scale of fp16.
+        """
+        scaler = self.accelerator.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if clip:
+            self.accelerator.clip_grad_norm_(self.learner.parameters(), clip)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+        self.optimizer.zero_grad()
+
+    def average(self) -> None:
+        """Move the moving average along, if there is one."""
+        if self._ema is not None:
+            self._ema.update(self.bare.student, step=self.step)
+
+    def is_finite(self) -> bool:
+        """Whether every parameter and every loss so far is a number; waits for the device."""
+        norms = torch._foreach_norm([p.detach() for p in self.bare.parameters()])
+        return bool(torch.stack([*norms, *self.sums]).isfinite().all())
+
+    def save(self) -> None:
+        """Write the checkpoint; only the main process does."""
+        if not self.accelerator.is_main_process:
+            return
+        state: dict[str, Any] = {
+            "fingerprint": self._task.fingerprint,
+            "step": self.step,
+            "seconds": self.seconds,
+            "sums": self.sums,
+            "summed": self.summed,
+        }
+        for name, part in self._parts().items():
+            state[name] = part.state_dict()
+        checkpoint.save(self._task.folder / checkpoint.NAME, state)
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self._task.folder / checkpoint.NAME, self._task.fingerprint)
+        if state is None:
+            return
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.summed = state["step"], state["summed"]
+        self.sums = [loss.to(self.accelerator.device) for loss in state["sums"]]
+        self._seconds_before = state["seconds"]
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own; the schedule follows from the step alone."""
+        parts = {
+            "learner": self.bare,
+            "optimizer": self.optimizer,
+            "ema": self._ema,
+            "scaler": self.accelerator.scaler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def _accelerator(precision: str, task: Task) -> Accelerator:
+    AcceleratorState._reset_state()  # a process may train several networks, one after the other
+    made = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with=list(task.train.trackers) or None,
+        project_dir=str(task.folder),
+    )
+    if task.train.trackers:
+        made.init_trackers("edgekd")
+    return made
+
+
+def _learner(task: Task, teacher: Teacher | None) -> Learner:
+    """Build the adapters from one probe batch, in evaluation mode."""
+    loader = task.loaders.train
+    probe = next(iter(loader.epoch(0))).image[:2].cpu()
+    learner = Learner(task.student.model, task.method, probe[:1])
+    learner.eval()
+    with torch.no_grad():
+        student = learner.tap(probe).float()
+        shown = teacher(probe) if teacher is not None else student
+    task.method.build(student, shown)
+    return learner.train().to(memory_format=torch.channels_last)
+
+
+def _scheduler(optimizer: Any, train: Train, per_epoch: int) -> Any:
+    warmup: Any = min(train.warmup_epochs, train.epochs / 5)  # timm takes fractions
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        train.schedule,
+        num_epochs=train.epochs,
+        warmup_epochs=warmup,
+        warmup_lr=train.lr / 100,
+        step_on_epochs=False,
+        updates_per_epoch=per_epoch,
+    )
+    return scheduler

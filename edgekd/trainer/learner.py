@@ -1,0 +1,57 @@
+"""Learner: the student and the method's adapters as one module, so that one wrapper serves both."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.data import Batch
+from edgekd.features import Features
+from edgekd.methods import Method
+from edgekd.models import Backbone, Tap, freeze
+from edgekd.models.reframe import Reframe
+from edgekd.preprocess import Preprocess
+
+
+class Learner(nn.Module):
+    """From a batch and what the teacher showed to the loss, and each term's share of it."""
+
+    def __init__(self, student: nn.Module, method: Method, example: Tensor) -> None:
+        super().__init__()
+        self.tap = Tap(student, method.needs, example)
+        self.method = method
+
+    @property
+    def student(self) -> nn.Module:
+        """The bare network."""
+        return self.tap.model
+
+    def forward(self, batch: Batch, teacher: Features | None) -> tuple[Tensor, list[Tensor]]:
+        """One forward pass; losses are computed in float32 whatever the network runs in.
+
+        Returns:
+            The loss to minimise, and the weighted loss of each term, detached; all scalars.
+        """
+        shown = self.tap(batch.image)
+        with torch.autocast(batch.image.device.type, enabled=False):
+            student = shown.float()
+            # a method that does not look at a teacher is handed the student's own features
+            losses = self.method(student, student if teacher is None else teacher, batch)
+        first, *rest = losses.values()
+        return sum(rest, first), [loss.detach() for loss in losses.values()]
+
+
+class Teacher(nn.Module):
+    """The frozen network, fed as its own weights expect, answering in float32."""
+
+    def __init__(self, backbone: Backbone, shown: Preprocess, method: Method) -> None:
+        super().__init__()
+        self.reframe = Reframe(shown, backbone.preprocess)
+        self.tap = Tap(freeze(backbone.model), method.needs, backbone.example)
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Features:
+        """What it shows for a batch normalised for the student, (B, 3, H, W)."""
+        features: Features = self.tap(self.reframe(image))
+        return features.float()

@@ -1,0 +1,185 @@
+"""The one training loop: teacher, student and baseline all run here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd.data import Batch
+from edgekd.errors import DivergedError, UsageError
+from edgekd.features import Features
+from edgekd.files import aside
+from edgekd.models import weights
+from edgekd.trainer.engine import Engine, Task
+from edgekd.trainer.evaluate import Scores, evaluate
+from edgekd.trainer.metrics import Metrics
+from edgekd.trainer.signals import Ears
+
+Tell = Callable[[int, int, str], None]
+"""Told how many steps are done, of how many, and the latest figures."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came; the state is on disk."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left."""
+
+    model: nn.Module
+    """The student, or its moving average; bare, in evaluation mode, on the CPU."""
+    validation: Scores
+    facts: dict[str, Any]
+    """The ``training`` section of a manifest."""
+
+
+class Trainer:
+    """Train one network; a run that was cut off goes on where its last checkpoint left it.
+
+    The loop never waits for a number between two log points: losses are summed on the device they
+    were computed on.
+    """
+
+    def __init__(self, task: Task, tell: Tell = lambda done, total, note: None) -> None:
+        self._task, self._tell = task, tell
+        self._total = len(task.loaders.train) * task.train.epochs
+        if not self._total:
+            raise UsageError("there is nothing to train: no epochs, or not one whole batch.")
+        self._engine = engine = Engine(task)
+        self._metrics = Metrics(task.folder / "metrics.jsonl", engine.step, engine.accelerator)
+        self._saved_at, self._logged_at = time.monotonic(), time.perf_counter()
+        self._scores: Scores | None = None
+        self._ears = Ears()
+
+    def run(self) -> Trained:
+        """Train to the end.
+
+        Raises:
+            DivergedError: a loss or a parameter is no longer finite; the last good state is kept.
+            Interrupted: Ctrl-C or SIGTERM; the state was saved.
+        """
+        engine = self._engine
+        with self._ears.listening():
+            while engine.step < self._total:
+                epoch, start = divmod(engine.step, engine.per_epoch)
+                for batch in self._task.loaders.train.epoch(epoch, start):
+                    self.advance(batch)
+                    self._attend()
+        return self._finish()
+
+    def advance(self, batch: Batch) -> None:
+        """Forward, backward, update, without one host synchronisation."""
+        engine = self._engine
+        batch = self._placed(batch)
+        engine.scheduler.step_update(engine.step)
+        loss, losses = engine.learner(batch, self._ask_teacher(batch))
+        engine.update(loss, self._task.train.clip)
+        engine.bare.method.constrain()
+        engine.step += 1
+        engine.average()
+        torch._foreach_add_(engine.sums, losses)
+        engine.summed += 1
+
+    def _ask_teacher(self, batch: Batch) -> Features | None:
+        if self._engine.teacher is None:
+            return None
+        with self._engine.autocast():
+            features: Features = self._engine.teacher(batch.image)
+        return features
+
+    def _placed(self, batch: Batch) -> Batch:
+        device, progress = self._engine.accelerator.device, self._engine.step / self._total
+        if device.type == "cpu":
+            return replace(batch, progress=progress)
+        return Batch(
+            batch.image.to(device, non_blocking=True),
+            batch.target.to(device, non_blocking=True),
+            batch.index.to(device, non_blocking=True),
+            progress,
+        )
+
+    def _attend(self) -> None:
+        """Log, evaluate, save and stop where it is time to."""
+        step, train = self._engine.step, self._task.train
+        ended = step % self._engine.per_epoch == 0
+        logged = ended or step % train.log_steps == 0
+        if logged:
+            self._log()
+        if ended:
+            self._evaluate(step // self._engine.per_epoch)
+        due = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
+        if self._ears.heard or (logged and due):
+            self._save()
+        if self._ears.heard:
+            raise Interrupted
+
+    def _log(self) -> None:
+        engine, train = self._engine, self._task.train
+        names = list(self._task.method.weights)
+        means = dict(
+            zip(names, (torch.stack(engine.sums) / max(1, engine.summed)).tolist(), strict=True)
+        )
+        wrong = [name for name, value in means.items() if not abs(value) < float("inf")]
+        if wrong:
+            raise DivergedError(self._advice(f"the loss {' and '.join(wrong)} is no longer finite"))
+        seconds = time.perf_counter() - self._logged_at
+        speed = engine.summed * train.batch_size / max(seconds, 1e-9)
+        record = {
+            "step": engine.step,
+            "epoch": engine.step / engine.per_epoch,
+            "progress": engine.step / self._total,
+            "lr": engine.optimizer.param_groups[0]["lr"],
+            "losses": {name: float(f"{value:.6g}") for name, value in means.items()},
+            "images_per_s": round(speed),
+        }
+        self._metrics.write(record)
+        note = f"loss {sum(means.values()):.3f}  {speed:,.0f} images/s"
+        self._tell(engine.step, self._total, note)
+        torch._foreach_zero_(engine.sums)
+        engine.summed, self._logged_at = 0, time.perf_counter()
+
+    def _evaluate(self, epoch: int) -> Scores:
+        engine = self._engine
+        scores = evaluate(engine.result, self._task.loaders.validation, engine.accelerator.device)
+        record = {"step": engine.step, "epoch": epoch, "validation": scores.to_dict()}
+        self._metrics.write(record)
+        self._tell(engine.step, self._total, f"validation {scores.top1:.1%}")
+        if engine.accelerator.is_main_process:
+            with aside(self._task.folder / "student.safetensors") as draft:
+                weights.write(engine.result, draft)
+        self._scores, self._logged_at = scores, time.perf_counter()
+        return scores
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless something in it is no longer a number."""
+        if not self._engine.is_finite():
+            raise DivergedError(self._advice("a parameter is no longer finite"))
+        self._engine.save()
+        self._saved_at = time.monotonic()
+
+    def _finish(self) -> Trained:
+        engine = self._engine
+        scores = self._scores or self._evaluate(self._task.train.epochs)
+        self._save()
+        engine.accelerator.end_training()
+        facts = {
+            "epochs": self._task.train.epochs,
+            "steps": self._total,
+            "seconds": round(engine.seconds, 3),
+            "precision": engine.precision,
+            "torch_device": engine.accelerator.device.type,
+        }
+        return Trained(engine.result.to("cpu").eval(), scores, facts)
+
+    def _advice(self, what: str) -> str:
+        return (
+            f"{what} at step {self._engine.step} of {self._total}. The last good state is kept in "
+            f"{self._task.folder}. Lower train.lr (now {self._task.train.lr:g}), clip the gradient "
+            "(train.clip=1), or use train.precision=fp32."
+        )

@@ -1,0 +1,36 @@
+"""Ears: hear the first Ctrl-C or SIGTERM, and let the loop stop where its state is whole."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Ears:
+    """``heard`` is set by the first signal; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen during the block, then hand the signals back to who had them."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers}
+        try:
+            for number in numbers:
+                signal.signal(number, self._hear)
+        except ValueError:  # not the main thread: its owner listens
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.heard:
+            raise KeyboardInterrupt
+        self.heard = True

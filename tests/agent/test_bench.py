@@ -1,0 +1,228 @@
+"""The timing loop, with sessions of known speed and a clock that only they move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekd.agent import summary
+from edgekd.agent.bench import Clock, Entrant, measure, order
+from edgekd.agent.race import Race, Rules
+from edgekd.agent.runtimes import TensorSpec
+
+MS = 1_000_000
+RULES = Rules(min_seconds=1.0, max_seconds=8.0)
+
+
+@dataclass
+class Machine:
+    """Time that passes only when a model runs."""
+
+    now: int = 0
+    busy: int = 0
+    switches: int = 0
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.now, lambda: self.busy, lambda: self.switches)
+
+
+@dataclass
+class Fake:
+    """A session whose run number ``n`` takes ``duration(n)`` ms, and ``stolen(n)`` ms of others."""
+
+    name: str
+    machine: Machine
+    duration: Callable[[int], float]
+    stolen: Callable[[int], float] = lambda n: 0.0
+    n: int = 0
+    info: Mapping[str, str] = field(default_factory=dict)
+    inputs: Sequence[TensorSpec] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, feed: Any) -> Any:
+        cpu, other = round(self.duration(self.n) * MS), round(self.stolen(self.n) * MS)
+        self.n += 1
+        self.machine.busy += cpu
+        self.machine.now += cpu + other
+        self.machine.switches += other > 0
+        self.machine.log.append(self.name)
+        return {}
+
+    def close(self) -> None:
+        self.machine.log.append(f"-{self.name}")
+
+
+def entrant(session: Fake) -> Entrant:
+    def opened() -> Fake:
+        session.machine.now += MS
+        session.machine.log.append(f"+{session.name}")
+        return session
+
+    return Entrant(opened, lambda _: [{}])
+
+
+def race(rules: Rules, machine: Machine, *sessions: Fake) -> Race:
+    return measure([entrant(session) for session in sessions], rules, machine.clock)
+
+
+def jitter(ms: float, share: float, seed: int = 0) -> Callable[[int], float]:
+    noise = np.random.default_rng(seed).normal(1, share, 100_000)
+    return lambda n: ms * float(noise[n])
+
+
+def test_rounds_mirror_and_turn() -> None:
+    assert order(2, 0) == [0, 1, 1, 0]
+    assert order(2, 1) == [1, 0, 0, 1]
+    assert order(3, 1) == [1, 2, 0, 0, 2, 1]
+    assert order(1, 5) == [0, 0]
+
+
+def test_sessions_run_in_turn_and_are_opened_anew_for_each_block() -> None:
+    machine = Machine()
+    a, b = (Fake(name, machine, jitter(2, 0.01, seed)) for seed, name in enumerate("ab"))
+    found = race(RULES, machine, a, b)
+    text = "".join(machine.log)
+    assert "abbabaab" in text
+    assert "-a-b+b" in text  # the second block opens them the other way round
+    assert text.endswith("-a-b")
+    assert found.reopened
+    assert text.count("+a") == found.blocks
+    assert len(found.samples[0]) == len(found.samples[1])
+
+
+def test_sessions_that_open_slowly_stay_open() -> None:
+    machine = Machine()
+    slow = Fake("a", machine, jitter(2, 0.01))
+
+    def opened() -> Fake:
+        machine.now += 2_000 * MS
+        return slow
+
+    found = measure([Entrant(opened, lambda _: [{}])], RULES, machine.clock)
+    assert not found.reopened
+    assert found.blocks >= RULES.blocks
+
+
+def test_stops_once_the_median_is_known() -> None:
+    machine = Machine()
+    found = race(RULES, machine, Fake("a", machine, jitter(2, 0.01)))
+    timing = summary.timing(found, 0)
+    assert RULES.min_seconds <= found.seconds < 3
+    assert found.blocks >= 5
+    assert timing["median"]["value"] == pytest.approx(2, rel=0.01)
+    assert timing["p99"]["value"] is not None
+    assert (timing["kept_share"], timing["cpu_ms"]) == (1, pytest.approx(2, rel=0.01))
+    assert summary.verdict(found, 0, RULES, []) == {"state": "stable", "reasons": []}
+
+
+def test_warm_up_ends_when_it_is_steady_and_not_before() -> None:
+    machine = Machine()
+    cold = Fake("a", machine, lambda n: 2 + 20 * 0.99**n)
+    warmup = race(Rules(min_seconds=1), machine, cold).warmup
+    assert cold.duration(warmup.n) < 2.8
+    assert warmup.reason == f"two windows of {warmup.n // 4} runs agree within 3 %"
+
+
+def test_warm_up_is_ten_runs_and_a_second_at_least() -> None:
+    machine = Machine()
+    assert race(RULES, machine, Fake("a", machine, lambda n: 2)).warmup.n >= 500
+    machine = Machine()
+    slow = race(Rules(max_seconds=60), machine, Fake("a", machine, lambda n: 500.0))
+    assert slow.warmup.n == 10
+
+
+def test_warm_up_that_never_ends_says_so() -> None:
+    machine = Machine()
+    found = race(RULES, machine, Fake("a", machine, lambda n: 2 * 1.02**n if n < 400 else 2))
+    assert found.warmup.reason.startswith("time limit: not steady after")
+
+
+def test_a_drifting_model_is_labelled_drifting() -> None:
+    machine = Machine()
+    found = race(RULES, machine, Fake("a", machine, lambda n: 2 * (1 + n / 10_000)))
+    assert summary.verdict(found, 0, RULES, [])["state"] == "drifting"
+    assert summary.timing(found, 0)["drift_pct_per_min"] > 0
+
+
+def test_a_model_that_never_settles_is_printed_as_unstable() -> None:
+    machine = Machine()
+    rng = np.random.default_rng(0)
+    levels = rng.lognormal(0, 0.3, 100_000)
+    found = race(RULES, machine, Fake("a", machine, lambda n: 2 * float(levels[n // 100])))
+    assert found.seconds >= 0.7 * RULES.max_seconds  # it used the time it had
+    verdict = summary.verdict(found, 0, RULES, [])
+    assert verdict["state"] in ("unstable", "bimodal")
+    assert any(text.startswith("unstable, +-") for text in verdict["reasons"])
+    assert summary.timing(found, 0)["median"]["value"] is not None
+
+
+def test_a_slow_model_is_measured_within_the_cap_and_says_what_is_missing() -> None:
+    machine = Machine()
+    rules = Rules(max_seconds=20)
+    found = race(rules, machine, Fake("a", machine, lambda n: 1000.0))
+    assert machine.now / 1e9 < 1.5 * rules.max_seconds
+    assert found.blocks >= rules.blocks
+    verdict = summary.verdict(found, 0, rules, [])
+    assert "runs fitted into the time; wanted 5 blocks of 30" in verdict["reasons"][-1]
+    assert summary.timing(found, 0)["p99"]["method"].startswith("n/a (")
+
+
+def test_runs_that_were_disturbed_are_marked_and_kept() -> None:
+    machine = Machine()
+    stolen = np.random.default_rng(0).random(100_000) < 0.3
+    disturbed = Fake("a", machine, jitter(2, 0.01), lambda n: 4.0 * bool(stolen[n]))
+    found = race(RULES, machine, disturbed)
+    timing = summary.timing(found, 0)
+    assert timing["kept_share"] == pytest.approx(0.7, abs=0.05)
+    assert timing["p90"]["value"] == pytest.approx(6, rel=0.05)  # nothing is clipped
+    assert timing["median_undisturbed"]["value"] == pytest.approx(2, rel=0.01)
+    assert len(summary.samples(found, 0)["wall_ns"]) == timing["n"]
+
+
+def test_lost_time_without_a_switch_counts_at_one_thread_only() -> None:
+    for one_thread, kept in ((True, 0.0), (False, 1.0)):
+        machine = Machine()
+        waiting = Fake("a", machine, lambda n: 2, lambda n: 0.0)
+
+        def run(feed: Any, machine: Machine = machine) -> Any:
+            machine.busy += 1 * MS
+            machine.now += 2 * MS
+            return {}
+
+        waiting.run = run  # type: ignore[method-assign]
+        rules = Rules(min_seconds=1.0, max_seconds=8.0, one_thread=one_thread)
+        assert summary.timing(race(rules, machine, waiting), 0)["kept_share"] == kept
+
+
+def test_the_null_pair_runs_beside_a_comparison() -> None:
+    machine = Machine()
+    rules = Rules(min_seconds=1.0, max_seconds=8.0, null_pair=True)
+    a = Fake("a", machine, jitter(2, 0.01, 0))
+    b = Fake("b", machine, jitter(1.8, 0.01, 1))
+    null = Fake("a", machine, jitter(2, 0.01, 2))
+    found = race(rules, machine, a, b, null)
+    (record,) = summary.comparisons(found, ["A", "B"], rules)
+    assert record["null"]["value"] == pytest.approx(1, abs=0.01)
+    assert record["ratio"]["value"] == pytest.approx(0.9, abs=0.01)
+    assert record["sentence"].startswith("B is ")
+    assert record["sentence"].endswith(" % faster (95 %)")
+    assert record["basis"] == "undisturbed runs"
+
+
+def test_progress_reports_the_medians() -> None:
+    machine = Machine()
+    seen: list[dict[str, Any]] = []
+    measure(
+        [entrant(Fake("a", machine, jitter(2, 0.01)))],
+        RULES,
+        machine.clock,
+        lambda race: seen.append(summary.progress(race, ["A"])),
+    )
+    assert [event["blocks"] for event in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1]["median_ms"]["A"] == pytest.approx(2, rel=0.01)

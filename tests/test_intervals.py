@@ -1,0 +1,82 @@
+"""Intervals of accuracies against published values and by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekd.errors import UsageError
+from edgekd.intervals import accuracy, paired_difference, wilson
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "lo", "hi"),
+    [
+        (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I, method 3
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_as_published(successes: int, n: int, lo: float, hi: float) -> None:
+    found = wilson(successes, n)
+    assert found.lo == pytest.approx(lo, abs=5e-5)
+    assert found.hi == pytest.approx(hi, abs=5e-5)
+
+
+def test_wilson_of_all_is_within_bounds() -> None:
+    assert wilson(20, 20).hi == 1
+    for wrong in ((21, 20), (-1, 20), (0, 0)):
+        with pytest.raises(ValueError, match="expected 0 to n successes"):
+            wilson(*wrong)
+
+
+def test_paired_difference_by_hand() -> None:
+    found = paired_difference(8, 2, 98)  # (8.5 - 2.5) / 100; se = sqrt(11 - 0.36) / 100
+    assert found.value == 6 / 98
+    assert found.lo == pytest.approx(0.06 - 1.959964 * 0.032619, abs=1e-5)
+    assert found.hi == pytest.approx(0.06 + 1.959964 * 0.032619, abs=1e-5)
+    with pytest.raises(ValueError, match="b=3, c=3, n=5"):
+        paired_difference(3, 3, 5)
+
+
+def test_paired_difference_is_antisymmetric_and_never_a_point() -> None:
+    one, other = paired_difference(5, 1, 50), paired_difference(1, 5, 50)
+    assert (one.value, one.lo, one.hi) == (-other.value, -other.hi, -other.lo)
+    none = paired_difference(0, 0, 1000)
+    assert none.value == 0
+    assert none.lo < 0 < none.hi
+
+
+@pytest.mark.parametrize(("gain", "loss", "n"), [(0.02, 0.03, 500), (0.01, 0.01, 200)])
+def test_paired_difference_covers_the_truth(gain: float, loss: float, n: int) -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.multinomial(n, [gain, loss, 1 - gain - loss], size=2000)
+    found = [paired_difference(int(b), int(c), n) for b, c, _ in cells]
+    covered = sum(interval.lo <= gain - loss <= interval.hi for interval in found)
+    assert covered >= 0.94 * 2000
+
+
+def test_a_paired_comparison_sees_more_than_two_separate_ones() -> None:
+    targets = [0] * 1000
+    reference = [0] * 750 + [1] * 250
+    predictions = [0] * 745 + [1] * 255
+    record = accuracy(predictions, targets, reference)
+    assert record["value"] == 0.745
+    assert record["delta"] == pytest.approx(-0.005)
+    width = record["delta_interval"][1] - record["delta_interval"][0]
+    assert width < 0.2 * (record["interval"][1] - record["interval"][0])
+    assert record["top1_agreement"] == 0.995
+
+
+def test_what_is_not_known_is_null() -> None:
+    alone = accuracy([1, 2, 3])
+    assert (alone["n"], alone["value"], alone["delta"]) == (3, None, None)
+    agreed = accuracy([1, 2, 3], reference=[1, 2, 4])
+    assert agreed["top1_agreement"] == pytest.approx(2 / 3)
+    assert agreed["value"] is None
+
+
+def test_lists_of_other_lengths_are_refused() -> None:
+    with pytest.raises(UsageError, match="there are 2 targets and 3 images"):
+        accuracy([1, 2, 3], [1, 2])
