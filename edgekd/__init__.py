@@ -1,8 +1,8 @@
 """edgekd: from a big vision model to a small one that provably meets a budget on a real device.
 
-In Python: ``edgekd.teach``, ``edgekd.distill``, ``edgekd.export``, ``edgekd.profile`` and
-``edgekd.run`` are what the verbs of the same name call. They are loaded on first use, because this
-file also travels to devices that have nothing but Python.
+In Python: ``edgekd.teach``, ``edgekd.distill``, ``edgekd.export_network``, ``edgekd.profile`` and
+``edgekd.run`` are what the verbs call. They are loaded on first use, because this file also travels
+to devices that have nothing but Python.
 """
 
 import importlib
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _VERBS = {
     "teach": ("edgekd.flow.training", "teach"),
     "distill": ("edgekd.flow.training", "distill"),
-    "export": ("edgekd.flow.exporting", "export_network"),
+    "export_network": ("edgekd.flow.exporting", "export_network"),  # edgekd.export is the part
     "profile": ("edgekd.flow.measuring", "measure"),
     "run": ("edgekd.flow.running", "run"),
 }

@@ -52,13 +52,14 @@ class Artifact:
             ArtifactError: no manifest, a newer schema, a file missing or changed.
         """
         manifest = read_manifest(path)
-        for name, entry in manifest["files"].items():
+        hashes = {name: entry.get("sha256") for name, entry in manifest["files"].items()}
+        for name, expected in {MODEL_FILES[manifest["kind"]]: None, **hashes}.items():
             file = path / name
             if Path(name).name != name:
                 raise ArtifactError(f"{path / MANIFEST} names {name!r}, outside its folder.")
             if not file.is_file():
                 raise ArtifactError(f"{path} is not complete: {name} is missing. Make it again.")
-            if sha256(file) != entry["sha256"]:
+            if sha256(file) != expected:
                 raise ArtifactError(
                     f"{file} was changed after it was made: its sha256 is not the manifest's. "
                     "Make it again, or take a copy that was not touched."
@@ -88,16 +89,22 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path} is not an edgekd artifact: it has no {MANIFEST}. "
             "Expected a folder that edgekd teach, distill or export made."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path / MANIFEST} cannot be read: {error}.") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if version != SCHEMA_VERSION or not isinstance(manifest.get("files"), dict):
+    if version != SCHEMA_VERSION:
         raise ArtifactError(
             f"{path / MANIFEST} has schema {version!r}; this edgekd reads {SCHEMA_VERSION}. "
             "Update edgekd, or make the artifact again."
         )
     if manifest.get("kind") not in MODEL_FILES:
-        raise ArtifactError(f"{path / MANIFEST} has kind {manifest.get('kind')!r}.")
+        raise ArtifactError(
+            f"{path / MANIFEST} has kind {manifest.get('kind')!r}; "
+            f"expected one of {', '.join(MODEL_FILES)}."
+        )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise ArtifactError(f"{path / MANIFEST} does not list its files. Make the artifact again.")
     checked: dict[str, Any] = manifest
     return checked
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def aside(path: Path) -> Iterator[Path]:
             if draft.is_dir() and path.is_dir():
                 path.rename(private / "replaced")
             draft.replace(path)
+            _sync_folder(path.parent)
         finally:
             shutil.rmtree(private, ignore_errors=True)
 
@@ -51,6 +53,21 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror}. "
             "Choose another place with --output, or free some space."
         ) from error
+
+
+def check_folder(path: Path) -> None:
+    """Refuse, early, a folder that cannot be made or written into; nothing is left there.
+
+    Raises:
+        UsageError: a file stands in its way, or the disk is full or read-only.
+    """
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UsageError(
+            f"cannot write into {path}: {there} is a file. Choose another folder with --output."
+        )
+    with writing(path), tempfile.TemporaryFile(dir=there) as file:
+        file.write(bytes(4096))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,5 +90,23 @@ def sha256(path: Path) -> str:
 def flush(draft: Path) -> None:
     """Force what was written to the disk, so that a power cut cannot leave an empty name."""
     for file in [draft] if draft.is_file() else [f for f in draft.rglob("*") if f.is_file()]:
-        with suppress(OSError), file.open("rb") as handle:
-            os.fsync(handle.fileno())
+        with file.open("rb") as handle:
+            _sync(handle.fileno())
+
+
+def _sync(descriptor: int) -> None:
+    """Wait for the disk; a file system that cannot be waited for is no failure, a full one is."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name itself must reach the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)

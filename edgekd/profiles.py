@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgekd.errors import UnknownNameError
@@ -23,7 +24,7 @@ def profile_folders(kind: str) -> list[Path]:
     """Where profiles of a kind (``recipes``, ``devices``) are looked for, first one first."""
     package = Path(__file__).parent
     return [
-        Path.home() / ".config" / "edgekd" / kind,
+        Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "edgekd" / kind,
         package / "_profiles" / kind,  # in a wheel
         package.parent / "profiles" / kind,  # in a checkout
     ]

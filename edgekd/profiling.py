@@ -80,7 +80,7 @@ def profile(
             the accuracy is measured on all of them.
         targets: a ``.npy`` of their classes, int64 (N,).
         preprocess: mean and std for models that take float; else from the model's metadata.
-        reference: the float model's predictions on the same images.
+        reference: the float network's predictions on the same images, for the first model.
         on_event: called with the agent's events (``progress``, ``samples``: raw runs in order)
             and with ``predictions`` of each model that was given images.
 
@@ -115,8 +115,8 @@ def profile(
     head = records.head()
     made = [
         records.measured(path, one, found, device.name, asdict(policy), head)
-        | {"accuracy": records.accuracy(one["accuracy"], truth, reference)}
-        for path, one in zip(models, found["models"], strict=True)
+        | {"accuracy": records.accuracy(one["accuracy"], truth, None if i else reference)}
+        for i, (path, one) in enumerate(zip(models, found["models"], strict=True))
     ]
     return made + [head | {"comparison": compared} for compared in found["comparisons"]]
 

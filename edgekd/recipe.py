@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,23 @@ from typing import Any
 
 from edgekd.errors import RecipeError
 from edgekd.profiles import find_profile
-from edgekd.strict import freeze, line_of, override, parse_method, term_table
+from edgekd.strict import (
+    DECAY,
+    SHARE,
+    above,
+    at_least,
+    check_ranges,
+    freeze,
+    line_of,
+    one_of,
+    override,
+    parse_method,
+    term_table,
+)
+
+METHOD = "ce + 0.9*kd"
+"""What is distilled with where nothing else is said."""
+TRACKERS = frozenset({"tensorboard", "wandb", "mlflow"})
 
 
 @dataclass(frozen=True)
@@ -32,9 +49,21 @@ class Data:
     augment: str = "auto"
     """``auto`` (what the source recommends), ``none``, ``shift``, ``shift+flip`` or ``timm``."""
     memory_gb: float = 4.0
-    """Decoded images up to this size are kept in memory; more is streamed from disk."""
+    """Decoded images of a split up to this size are kept in memory; more is streamed from disk."""
     workers: int = 2
     """Processes that decode images when they are streamed."""
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            size=(lambda size: size == 0 or size >= 8, "0, or at least 8"),
+            limit=at_least(0),
+            validation=SHARE,
+            test=SHARE,
+            augment=one_of("auto", "none", "shift", "shift+flip", "timm"),
+            memory_gb=above(0),
+            workers=at_least(0),
+        )
 
 
 @dataclass(frozen=True)
@@ -75,14 +104,32 @@ class Train:
     """Decay of the weights' moving average; 0 turns it off."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 turns clipping off."""
-    precision: str = "auto"
-    """``auto`` (bf16 where the machine computes it), ``fp32``, ``bf16`` or ``fp16``."""
+    precision: str = "fp32"
+    """``fp32``, ``bf16``, ``fp16``, or ``auto``: bf16 where the machine computes it."""
     seed: int = 0
     checkpoint_minutes: float = 5.0
     log_steps: int = 50
     """Steps between two lines of metrics; the only points where the loop waits for the numbers."""
     trackers: tuple[str, ...] = ()
     """``tensorboard``, ``wandb`` or ``mlflow``, beside the JSONL that is always written."""
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            epochs=at_least(1),
+            batch_size=at_least(1),
+            lr=above(0),
+            momentum=DECAY,
+            weight_decay=at_least(0),
+            warmup_epochs=at_least(0),
+            ema=DECAY,
+            clip=at_least(0),
+            precision=one_of("auto", "fp32", "bf16", "fp16"),
+            seed=at_least(0),
+            checkpoint_minutes=at_least(0),
+            log_steps=at_least(1),
+            trackers=(TRACKERS.issuperset, "some of tensorboard, wandb, mlflow"),
+        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +143,9 @@ class Export:
     samples: int = 256
     """Real images on which the file must agree with the network."""
 
+    def __post_init__(self) -> None:
+        check_ranges(self, opset=at_least(13), samples=at_least(1))
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -107,6 +157,9 @@ class Profile:
     batch_size: int = 1
     max_seconds: float = 30.0
 
+    def __post_init__(self) -> None:
+        check_ranges(self, threads=at_least(0), batch_size=at_least(1), max_seconds=above(0))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -115,9 +168,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     teacher: Network = field(default_factory=Network)
     student: Network = field(default_factory=Network)
-    method: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=lambda: parse_method("ce + 0.9*kd")
-    )
+    method: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: parse_method(METHOD))
     teach: Train = field(default_factory=Train)
     """How the teacher is trained where it comes without weights."""
     train: Train = field(default_factory=Train)
@@ -138,10 +189,12 @@ class Recipe:
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{path}: not valid TOML: {error}.") from error
         try:
-            return recipe_from(table, overrides)
+            recipe_from(table)
         except RecipeError as error:
             line = line_of(text, error.key)
-            raise RecipeError(f"{path}{f', line {line}' if line else ''}: {error}") from error
+            where = f"{path}{f', line {line}' if line else ''}"
+            raise RecipeError(f"{where}: {error}", error.key) from error
+        return recipe_from(table, overrides)  # what is wrong now is not the file's fault
 
     @property
     def sha256(self) -> str:
@@ -157,18 +210,21 @@ class Recipe:
         """The recipe as a TOML file that :meth:`load` reads back unchanged."""
         lines = []
         for section, values in self.to_dict().items():
-            lines += [f"[{section}]", *(f"{key} = {_toml(v)}" for key, v in values.items()), ""]
+            lines.append(f"[{section}]")
+            lines += [f"{_key(key)} = {_toml(value)}" for key, value in values.items()]
+            lines.append("")
         return "\n".join(lines)
 
 
 def recipe_from(table: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """Check a nested table against the recipe's fields, and freeze it."""
     merged: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in table.items()}
-    if isinstance(merged.get("method"), str):
-        merged["method"] = parse_method(merged["method"])
+    method = merged.setdefault("method", METHOD)
+    if isinstance(method, str):
+        merged["method"] = parse_method(method)
     for text in overrides:
         override(merged, text)
-    if "method" in merged:
+    if isinstance(merged["method"], Mapping):
         merged["method"] = {name: term_table(name, v) for name, v in merged["method"].items()}
     return freeze(Recipe, merged)
 
@@ -184,7 +240,12 @@ def read_text(path: Path) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(v)}" for key, v in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    # JSON's numbers, truths and texts are TOML's, but for one character that TOML wants escaped
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else str(_toml(name))

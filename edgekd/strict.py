@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from edgekd.errors import RecipeError, hint
 
 T = TypeVar("T")
+Rule = tuple[Callable[[Any], bool], str]
+"""Whether a value is in range, and how a message calls the range."""
+
+
+def at_least(low: float) -> Rule:
+    return lambda value: value >= low, f"at least {low:g}"
+
+
+def above(low: float) -> Rule:
+    return lambda value: value > low, f"more than {low:g}"
+
+
+def one_of(*names: str) -> Rule:
+    return lambda value: value in names, f"one of {', '.join(names)}"
+
+
+SHARE: Rule = (lambda value: 0 < value < 1, "a share between 0 and 1")
+DECAY: Rule = (lambda value: 0 <= value < 1, "at least 0 and less than 1")
+
+
+def check_ranges(made: object, **rules: Rule) -> None:
+    """Refuse the first field of a dataclass that is out of its range.
+
+    Raises:
+        RecipeError: with the field's name as key.
+    """
+    for name, (fits, wanted) in rules.items():
+        value = getattr(made, name)
+        if not fits(value):
+            raise RecipeError(f"{name} is {value!r}; expected {wanted}.", name)
 
 
 def parse_method(text: str) -> dict[str, dict[str, Any]]:
@@ -31,10 +62,12 @@ def parse_method(text: str) -> dict[str, dict[str, Any]]:
             )
         try:
             ends = [float(end) for end in weight.split("..")] if star else [1.0]
-        except ValueError as error:
+        except ValueError:
+            ends = []
+        if not ends or not all(_fits(end, float) for end in ends):
             raise RecipeError(
                 f"method {text!r}: weight {weight!r} is no number. {_SYNTAX}", "method"
-            ) from error
+            )
         terms[name] = {"weight": ends[0] if len(ends) == 1 else ends}
     return terms
 
@@ -75,6 +108,7 @@ def term_table(name: str, value: Any) -> dict[str, Any]:
             f"method.{name}.weight is {weight!r}; expected a number, or two for a ramp.",
             f"method.{name}.weight",
         )
+    table["weight"] = [float(end) for end in ends] if len(ends) > 1 else float(ends[0])
     return table
 
 
@@ -90,7 +124,10 @@ def freeze(kind: type[T], table: Any, prefix: str = "") -> T:
             raise RecipeError(f"unknown key {key!r}.{hint(name, types, limit=20)}", key)
         make = freeze if is_dataclass(types[name]) else _checked
         made[name] = make(types[name], value, key)
-    return kind(**made)
+    try:
+        return kind(**made)
+    except RecipeError as error:  # out of range; only here it is known where it stands
+        raise RecipeError(f"{prefix}.{error}", f"{prefix}.{error.key}") from error
 
 
 def _checked(kind: Any, value: Any, key: str) -> Any:
@@ -99,16 +136,36 @@ def _checked(kind: Any, value: Any, key: str) -> Any:
     if kind in (int, str, bool) and _fits(value, kind):
         return value
     if kind == tuple[str, ...] and isinstance(value, list | tuple):
-        return tuple(str(v) for v in value)
+        return tuple(_checked(str, v, key) for v in value)
     if get_origin(kind) is Mapping and isinstance(value, Mapping):
+        return {name: _plain(inner, f"{key}.{name}") for name, inner in value.items()}
+    raise RecipeError(f"{key} is {value!r}; expected {_WANTED.get(kind, 'a table')}.", key)
+
+
+_WANTED = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    tuple[str, ...]: "a list of texts",
+}
+
+
+def _plain(value: Any, key: str) -> Any:
+    """What JSON and TOML both hold: no dates, no infinities."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner, f"{key}.{name}") for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, key) for inner in value]
+    if isinstance(value, str | bool) or _fits(value, float):
         return value
-    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    raise RecipeError(f"{key} is {value!r}; expected {wanted.get(kind, 'a list of texts')}.", key)
+    raise RecipeError(f"{key} is {value!r}; expected a number, a text or true or false.", key)
 
 
 def _fits(value: Any, kind: type) -> bool:
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is float:  # a finite one: TOML knows inf and nan, nothing here does
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and abs(value) <= sys.float_info.max
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 

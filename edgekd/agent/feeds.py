@@ -71,7 +71,7 @@ def image_input(
             raise AgentError(
                 "input",
                 f"{model} leaves its height or width free ({spec}), so there is no size to measure "
-                "at. Give one (--image-size 224), or export the model with a fixed size.",
+                "at. Give one (--image-size 224 224), or export the model with a fixed size.",
             )
         height, width = height or int(size[0]), width or int(size[1])
     return ImageInput(spec.name, spec.dtype, last, spec.shape[0], height, width)

@@ -55,19 +55,18 @@ for _verb in FLOW:
 def main() -> None:
     """Entry point: turn edgekd's errors into one message and an exit code."""
     try:
-        cli.main(standalone_mode=False)
+        sys.exit(cli.main(standalone_mode=False) or 0)  # a command's own exit code is returned
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except EdgeKDError as error:
         click.echo(f"edgekd: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stopped:
-        saved = type(stopped).__name__ == "Interrupted"
-        how = "The state is saved: run the same command to go on." if saved else ""
-        click.echo(f"\nedgekd: stopped. {how}", err=True)
+        # click puts its own Abort around what stopped it; the trainer's says that all is saved
+        saved = "Interrupted" in (type(stopped).__name__, type(stopped.__cause__).__name__)
+        how = " The state is saved: give the same command again to go on." if saved else ""
+        click.echo(f"edgekd: stopped.{how}", err=True)
         sys.exit(130)
     except OSError as error:
         click.echo(f"edgekd: {error}", err=True)

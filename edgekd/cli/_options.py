@@ -28,7 +28,7 @@ TRAIN = {
     "batch_size": ("batch_size", int, "Images a step."),
     "lr": ("lr", float, "Learning rate."),
     "seed": ("seed", int, "Of weights, shuffling and augmentation."),
-    "precision": ("precision", str, "auto, fp32, bf16 or fp16."),
+    "precision": ("precision", str, "fp32, bf16, fp16, or auto (bf16 where it is fast)."),
 }
 
 
@@ -40,7 +40,11 @@ def data_options(command: F) -> F:
 def train_options(command: F) -> F:
     """``--epochs``, ``--lr`` ... and ``--set`` for everything else."""
     setting = click.option(
-        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a recipe's key."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override any key of the recipe, such as train.optimizer=adamw.",
     )
     printing = click.option(
         "--print-recipe", is_flag=True, help="Print the recipe these flags make, and stop."
@@ -88,6 +92,14 @@ def data_of(flags: Mapping[str, Any], made_with: Mapping[str, Any]) -> Data:
 
     given = [(DATA[name][0], flags[name]) for name in DATA if flags.get(name) is not None]
     return recipe_from(made_with, [f"{key}={json.dumps(value)}" for key, value in given]).data
+
+
+def show_recipe(recipe: Recipe, *, as_json: bool) -> None:
+    """As a file that ``edgekd run FILE`` takes, or as JSON."""
+    if as_json:
+        print_json(recipe.to_dict())
+    else:
+        click.echo(recipe.to_toml())
 
 
 def print_json(value: Any) -> None:

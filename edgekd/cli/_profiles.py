@@ -5,35 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from edgekd.cli._tables import make_table, print_line
 
 
-def print_profiles(records: Sequence[Mapping[str, Any]]) -> None:
-    """One column a model, one row a figure; then the comparisons in words."""
+def print_profiles(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
+    """One column a model, one row a figure; then the comparisons in words.
+
+    Args:
+        records: those of a measurement, and then its comparisons.
+        names: what a model is called, by its sha256.
+    """
     console = Console()
     measured = [record for record in records if "timing" in record]
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for number, record in enumerate(measured, 1):
-        table.add_column(f"model {number}, {record['artifact']['size_bytes'] / 1e6:.2f} MB")
-    for name, read in ROWS:
-        table.add_row(name, *(escape(read(record)) for record in measured))
-    console.print(table)
+    for first in range(0, len(measured), COLUMNS):
+        part = measured[first : first + COLUMNS]
+        table = make_table("", *(names[record["artifact"]["sha256"]] for record in part))
+        for name, read in ROWS:
+            table.add_row(name, *(escape(read(record)) for record in part))
+        console.print(table)
+    for record in measured:
+        print_line(console, f"{names[record['artifact']['sha256']]} is {_verdict(record)}.")
     for record in records:
         if "comparison" in record:
-            console.print(f"  {record['comparison']['sentence']}", highlight=False, soft_wrap=True)
+            found = record["comparison"]
+            print_line(console, f"Against {found['a']}: {found['sentence']}.")
+
+
+COLUMNS = 3
+"""Models side by side: more would not be readable on 80 columns."""
 
 
 def _estimate(found: Mapping[str, Any]) -> str:
     """A value with its interval, or why there is none."""
     if found.get("value") is None:
-        return f"n/a ({found.get('reason') or 'too few runs'})"
+        return str(found["method"])
     if found.get("lo") is None or found.get("hi") is None:
         return f"{found['value']:.4g} ms"
-    return f"{found['value']:.4g} ms [{found['lo']:.4g}, {found['hi']:.4g}]"
+    return f"{found['value']:.4g} ms\n[{found['lo']:.4g}, {found['hi']:.4g}]"
 
 
 def _accuracy(record: Mapping[str, Any]) -> str:
@@ -41,7 +52,7 @@ def _accuracy(record: Mapping[str, Any]) -> str:
     if not found or found["value"] is None:
         return "not measured"
     low, high = found["interval"]
-    return f"{found['value']:.2%} [{low:.2%}, {high:.2%}], n = {found['n']}"
+    return f"{found['value']:.2%} of {found['n']:,}\n[{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def _verdict(record: Mapping[str, Any]) -> str:
@@ -54,17 +65,21 @@ def _timing(name: str) -> Any:
 
 
 ROWS: tuple[tuple[str, Any], ...] = (
-    ("median", _timing("median")),
+    ("file size", lambda r: f"{r['artifact']['size_bytes'] / 1e6:.2f} MB"),
+    ("median [95 %]", _timing("median")),
     ("p90", _timing("p90")),
     ("p95", _timing("p95")),
     ("p99", _timing("p99")),
     ("CPU time", lambda r: f"{r['timing']['cpu_ms']:.4g} ms a run"),
-    ("load, first run", lambda r: f"{r['timing']['load_ms']} ms, {r['timing']['first_ms']} ms"),
-    ("runs", lambda r: f"{r['timing']['n']}, {r['timing']['kept_share']:.0%} undisturbed"),
+    ("load", lambda r: f"{r['timing']['load_ms']} ms"),
+    ("first run", lambda r: f"{r['timing']['first_ms']} ms"),
+    ("runs", lambda r: f"{r['timing']['n']:,}"),
+    ("undisturbed", lambda r: f"{r['timing']['kept_share']:.0%}"),
     ("peak memory", lambda r: f"{r['memory']['peak_rss_bytes'] / 1e6:.0f} MB"),
-    ("top-1", _accuracy),
-    ("precision", lambda r: f"{r['artifact']['precision_found']}, opset {r['artifact']['opset']}"),
+    ("top-1 [95 %]", _accuracy),
+    ("precision", lambda r: f"{r['artifact']['precision_found']}"),
+    ("opset", lambda r: f"{r['artifact']['opset']}"),
     ("runtime", lambda r: f"{r['runtime']['name']} {r['runtime']['version']}"),
-    ("threads", lambda r: f"{r['policy']['threads']}, batch {r['policy']['batch_size']}"),
-    ("verdict", _verdict),
+    ("threads", lambda r: f"{r['policy']['threads']}"),
+    ("batch", lambda r: f"{r['policy']['batch_size']}"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -12,9 +13,11 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+LOG_SECONDS = 30.0
+"""A log gets a line when a stage ends, and so often while it lasts."""
 
 
 class Screen:
@@ -24,15 +27,15 @@ class Screen:
         self._console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description:<9}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._logged_at = time.monotonic()
 
     def __enter__(self) -> Screen:
         self._bars.start()
@@ -47,15 +50,22 @@ class Screen:
         self._bars.stop()
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
-        """Move the stage's bar; in a log, one line when it is done."""
+        """Move the stage's bar; where it begins once more, draw another one."""
         if not self._console.is_terminal:
-            if done >= total:
-                self._console.print(f"{stage}: done  {escape(note)}", highlight=False)
+            self._log(stage, done, total, note)
             return
-        if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].finished:
-            self._tasks[stage] = self._bars.add_task(stage, total=total, note="")
-        self._bars.update(self._tasks[stage], completed=done, total=total, note=escape(note))
+        task = self._tasks.get(stage)
+        if task is None or done < self._bars.tasks[task].completed:
+            task = self._tasks[stage] = self._bars.add_task(stage, total=total, note="")
+        self._bars.update(task, completed=done, total=total, note=escape(note))
 
     def say(self, text: str) -> None:
         """A line above the bars."""
         self._console.print(f"  {escape(text)}", highlight=False, soft_wrap=True)
+
+    def _log(self, stage: str, done: int, total: int, note: str) -> None:
+        if done < total and time.monotonic() - self._logged_at < LOG_SECONDS:
+            return
+        self._logged_at = time.monotonic()
+        share = "done" if done >= total else f"{done:,} of {total:,}"
+        self._console.print(f"{stage}: {share}  {escape(note)}", highlight=False, soft_wrap=True)

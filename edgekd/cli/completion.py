@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import click
 
+from edgekd.cli._options import as_json, print_json
 
-@click.command()
+
+@click.command(short_help="Print a script that completes in a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print a completion script: eval "$(edgekd completion bash)"."""
+@as_json
+def completion(shell: str, as_json: bool) -> None:
+    """Print a script that completes edgekd's words in SHELL.
+
+    For bash and zsh: eval "$(edgekd completion bash)". For fish: edgekd completion fish | source.
+    """
     from click.shell_completion import get_completion_class
 
     from edgekd.cli import cli
@@ -16,4 +22,8 @@ def completion(shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:  # click knows the three above; a later one may drop one
         raise click.UsageError(f"click completes nothing in {shell}.")
-    click.echo(made(cli, {}, "edgekd", "_EDGEKD_COMPLETE").source())
+    script = made(cli, {}, "edgekd", "_EDGEKD_COMPLETE").source()
+    if as_json:
+        print_json({"shell": shell, "script": script})
+    else:
+        click.echo(script)

@@ -13,15 +13,16 @@ from edgekd.cli._options import (
     print_json,
     recipe_of,
     restart,
+    show_recipe,
     train_options,
 )
 
 
-@click.command()
-@click.option("--teacher", help="NAME:WEIGHTS, or an artifact's folder.")
-@click.option("--student", help="NAME[:WEIGHTS].")
-@click.option("--method", help='Such as "ce + 0.9*kd + at"; see edgekd list method.')
-@click.option("--recipe", help="A recipe's name or .toml file to start from.")
+@click.command(short_help="Distil a student from a teacher.")
+@click.option("--teacher", metavar="NAME", help="NAME:WEIGHTS, or an artifact's folder.")
+@click.option("--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model.")
+@click.option("--method", metavar="SUM", help='Such as "ce + 0.9*kd + at"; see edgekd list method.')
+@click.option("--recipe", metavar="NAME", help="A recipe's name or .toml file to start from.")
 @click.option(
     "--baseline",
     is_flag=False,
@@ -50,7 +51,7 @@ def distill(
     """
     made = recipe_of(flags, source=recipe)
     if print_recipe:
-        click.echo(made.to_toml())
+        show_recipe(made, as_json=as_json)
         return
     from edgekd.cli._screen import Screen
     from edgekd.cli._tables import gain_sentence, print_networks

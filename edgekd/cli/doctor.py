@@ -7,7 +7,7 @@ import click
 from edgekd.cli._options import as_json, print_json
 
 
-@click.command()
+@click.command(short_help="Check this machine.")
 @as_json
 def doctor(as_json: bool) -> None:
     """Check this machine: Python, packages, processor, memory, disk, GPU; exit 1 if unusable."""
@@ -18,7 +18,7 @@ def doctor(as_json: bool) -> None:
         print_json([check.__dict__ for check in found])
     else:
         for check in found:
-            mark = "ok     " if check.ok else "missing" if check.optional else "PROBLEM"
+            mark = "ok     " if check.ok else "-      " if check.optional else "PROBLEM"
             click.echo(f"{mark}  {check.name:<14} {check.found}")
             if check.advice and not check.ok:
                 click.echo(f"         {'':<14} {check.advice}")

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from edgekd.cli._options import as_json, data_of, data_options, output, print_json
-from edgekd.cli._tables import print_parity
 
 
-@click.command()
+@click.command(short_help="Write a network as ONNX, with proof.")
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--onnx", "to", flag_value="onnx", default="onnx", help="To ONNX (the default).")
 @click.option("--opset", type=int, help="ONNX operator set; 18 by default.")
@@ -36,6 +35,7 @@ def export(
 
     from edgekd.artifact import Artifact
     from edgekd.cli._screen import Screen
+    from edgekd.cli._tables import print_parity
     from edgekd.flow.exporting import export_network, recipe_of
 
     network = Artifact.open(artifact)

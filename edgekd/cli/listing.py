@@ -10,7 +10,7 @@ from edgekd.cli._options import as_json, print_json
 KINDS = ("method", "model", "dataset", "device", "runtime", "recipe")
 
 
-@click.command("list")
+@click.command("list", short_help="List methods, models, data sets, devices, recipes.")
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("part", required=False)
 @as_json
@@ -20,6 +20,8 @@ def listing(kind: str, part: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    if not found:
+        click.echo(f"No {kind} has {part!r} in its name.", err=True)
     width = max(map(len, found), default=0)
     for name, text in found.items():
         click.echo(f"{name:<{width}}  {text}".rstrip())

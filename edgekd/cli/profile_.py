@@ -9,16 +9,35 @@ import click
 from edgekd.cli._options import as_json, data_of, data_options, print_json
 
 
-@click.command("profile")
+@click.command("profile", short_help="Measure latency, memory and accuracy on a device.")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--device", default="local", show_default=True, help="Where to measure.")
-@click.option("--threads", type=int, default=0, help="0 takes the physical cores.")
-@click.option("--batch-size", type=int, default=1, show_default=True)
-@click.option("--max-seconds", type=float, default=30.0, show_default=True)
-@click.option("--spinning", is_flag=True, help="Let idle threads burn the CPU to wake up sooner.")
-@click.option("--provider", default="CPUExecutionProvider", show_default=True)
+@click.option("--threads", type=int, default=0, help="Of the runtime; 0 takes the physical cores.")
+@click.option("--batch-size", type=int, default=1, show_default=True, help="Images a run.")
 @click.option(
-    "--input", "feed", type=click.Choice(["photos", "random"]), default="photos", show_default=True
+    "--max-seconds",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="End the timing then, known well enough or not.",
+)
+@click.option("--spinning", is_flag=True, help="Let idle threads burn the CPU to wake up sooner.")
+@click.option(
+    "--provider",
+    default="CPUExecutionProvider",
+    show_default=True,
+    help="Of ONNX Runtime; it must run the model, there is no falling back.",
+)
+@click.option(
+    "--input",
+    "feed",
+    type=click.Choice(["photos", "random"]),
+    default="photos",
+    show_default=True,
+    help="What is timed: two photographs (the data's images with --data), or noise.",
+)
+@click.option(
+    "--image-size", type=(int, int), help="Height and width, for a file that leaves them free."
 )
 @click.option("--layers", is_flag=True, help="Time every layer too, in runs of their own.")
 @data_options
@@ -39,10 +58,11 @@ def profile(
     from edgekd.artifact import read_manifest
     from edgekd.cli._profiles import print_profiles
     from edgekd.cli._screen import Screen
-    from edgekd.flow.measuring import Truth, measure
+    from edgekd.files import sha256
+    from edgekd.flow.measuring import Truth, measure, model_file
     from edgekd.profiling import Policy
 
-    names = ("threads", "batch_size", "max_seconds", "spinning", "provider", "layers")
+    names = ("threads", "batch_size", "max_seconds", "spinning", "provider", "layers", "image_size")
     policy = Policy(input=feed, **{name: flags[name] for name in names})  # type: ignore[arg-type]
     truth = None
     if flags["data"] is not None:
@@ -53,4 +73,6 @@ def profile(
     if as_json:
         print_json(records)
     else:
-        print_profiles(records)
+        short = len({path.name for path in models}) == len(models)
+        called = {sha256(model_file(p)): p.name if short else str(p) for p in models}
+        print_profiles(records, called)

@@ -9,7 +9,7 @@ import click
 from edgekd.cli._options import as_json, output, print_json
 
 
-@click.command()
+@click.command(short_help="Write a run's report: HTML, Markdown, JSON.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @output
 @as_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,15 +15,22 @@ from edgekd.cli._options import (
     print_json,
     recipe_of,
     restart,
+    show_recipe,
     train_options,
 )
 
+DEMO = "digits"
 
-@click.command()
-@click.argument("recipe", default="digits")
-@click.option("--teacher", help="NAME[:WEIGHTS], or an artifact's folder; trained here without.")
-@click.option("--student", help="NAME[:WEIGHTS].")
-@click.option("--method", help='Such as "ce + 0.9*kd + at".')
+
+@click.command(short_help="Do the whole mission: teach, distil, export, profile, report.")
+@click.argument("recipe", required=False)
+@click.option(
+    "--teacher",
+    metavar="NAME",
+    help="NAME[:WEIGHTS], or an artifact's folder; trained here without.",
+)
+@click.option("--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model.")
+@click.option("--method", metavar="SUM", help='Such as "ce + 0.9*kd + at"; see edgekd list method.')
 @click.option(
     "--baseline",
     type=click.Choice(["cost", "epochs", "none"]),
@@ -36,7 +44,7 @@ from edgekd.cli._options import (
 @restart
 @as_json
 def run(
-    recipe: str,
+    recipe: str | None,
     baseline: str,
     print_recipe: bool,
     output: Path | None,
@@ -46,20 +54,24 @@ def run(
 ) -> None:
     """Teach, distil, export, profile and report, as RECIPE (a name or a .toml file) and flags say.
 
-    Without arguments: scikit-learn's digits, in a minute or two. A run that was cut off goes on
-    where it was when the same command is given again.
+    Without arguments: scikit-learn's digits, in a minute or two. With --data and no RECIPE, name
+    the --teacher and the --student too. A run that was cut off goes on where it was when the same
+    command is given again.
     """
-    made = recipe_of(flags, source=recipe)
+    own = flags["data"] if recipe is None else None
+    if own is not None and not (flags["teacher"] and flags["student"]):
+        raise click.UsageError("--data without a RECIPE needs a --teacher and a --student.")
+    made = recipe_of(flags, source=recipe if recipe or own else DEMO)
     if print_recipe:
-        click.echo(made.to_toml())
+        show_recipe(made, as_json=as_json)
         return
     from edgekd.cli._screen import Screen
     from edgekd.cli._tables import print_run
     from edgekd.flow.running import Run
     from edgekd.flow.running import run as run_all
 
-    out = output or Path("runs") / Path(recipe).stem
-    command = " ".join(["edgekd", *sys.argv[1:]])
+    out = output or Path("runs") / Path(str(own or recipe or DEMO)).stem
+    command = shlex.join(["edgekd", *sys.argv[1:]])
     with Screen() as screen:
         task = Run(made, out, screen, baseline=baseline, restart=restart, command=command)
         summary = run_all(task)

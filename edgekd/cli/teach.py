@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -13,13 +14,16 @@ from edgekd.cli._options import (
     print_json,
     recipe_of,
     restart,
+    show_recipe,
     train_options,
 )
 
 
-@click.command()
-@click.option("--teacher", required=True, help="NAME, or NAME:WEIGHTS to fine-tune.")
-@click.option("--recipe", help="A recipe's name or .toml file to start from.")
+@click.command(short_help="Train or fine-tune a teacher.")
+@click.option(
+    "--teacher", metavar="NAME", required=True, help="NAME, or NAME:WEIGHTS to fine-tune."
+)
+@click.option("--recipe", metavar="NAME", help="A recipe's name or .toml file to start from.")
 @data_options
 @train_options
 @output
@@ -36,7 +40,7 @@ def teach(
     """Train or fine-tune a teacher on the labels, in the loop that distils as well."""
     made = recipe_of(flags, "teach", recipe)
     if print_recipe:
-        click.echo(made.to_toml())
+        show_recipe(made, as_json=as_json)
         return
     from edgekd.cli._screen import Screen
     from edgekd.cli._tables import print_networks
@@ -49,4 +53,6 @@ def teach(
         print_json({"path": str(out), "sha256": artifact.sha256, **artifact.manifest["metrics"]})
     else:
         print_networks([artifact])
-        click.echo(f"Next: edgekd distill --teacher {out} --student NAME")
+        size = f" --size {made.data.size}" if made.data.size else ""
+        data = f"--data {shlex.quote(made.data.source)}{size}"
+        click.echo(f"Next: edgekd distill --teacher {out} --student NAME {data}")

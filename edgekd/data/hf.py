@@ -35,7 +35,7 @@ def hf(rest: str) -> Source:
 
 def _reader(name: str, split: str, *, required: bool) -> Any:
     try:
-        import datasets  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
+        import datasets  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: F401
     except ImportError as error:
         raise DataError(
             "--data hf/... needs the package datasets, which is not installed: pip install datasets"

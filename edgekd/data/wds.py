@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +30,36 @@ def wds(rest: str) -> Source:
     root = Path(rest)
     try:
         info: dict[str, Any] = json.loads((root / "_info.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        listed = set(info.get("splits", {}))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
             f"{root / '_info.json'} cannot be read: {error}. Expected shards and a description "
             'such as {"splits": {"train": {"filenames": [...], "shard_lengths": [...]}}}.'
         ) from error
+    if "train" not in listed:
+        raise DataError(f"{root / '_info.json'} lists no split named train.")
     found = {
         split: _split(root, name)
         for split, names in SPLITS.items()
         for name in names
-        if name in info.get("splits", {})
+        if name in listed
     }
-    if "train" not in found:
-        raise DataError(f"{root / '_info.json'} lists no split named train.")
     count = 1 + max(int(split.targets.max()) for split in found.values())
     labels = info.get("class_names") or [str(number) for number in range(count)]
+    if len(labels) < count:
+        raise DataError(
+            f"{root / '_info.json'} names {len(labels)} classes, the shards have {count} classes. "
+            "Name them all, in the order of their numbers."
+        )
     return Source(tuple(labels), found)
 
 
 def _split(root: Path, name: str) -> Split:
+    if find_spec("webdataset") is None:
+        raise DataError(
+            "--data wds/... needs the package webdataset, which is not installed: "
+            "pip install webdataset"
+        )
     from timm.data.readers import create_reader
 
     try:

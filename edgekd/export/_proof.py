@@ -36,7 +36,7 @@ def sample(images: Images, count: int, preprocess: Preprocess) -> Pixels:
     if not len(images) or count < 1:
         raise DataError(
             f"parity was asked for on {min(count, len(images))} images; expected at least 1. "
-            "Set export.samples to 256 and give the images of a split."
+            "Give images that it has a class for, with --data."
         )
     height, width = preprocess.size
     if images.pixels.shape[1:] != (height, width, 3) or images.pixels.dtype != np.uint8:

@@ -166,10 +166,10 @@ def _refusal(
     if not written:
         return UsageError(
             f"{backbone.name} cannot be written as ONNX with opset {options.opset}. {reasons} "
-            f"Opset {NATIVE} works with the most networks: --set export.opset={NATIVE}."
+            f"Opset {NATIVE} works with the most networks: --opset {NATIVE}."
         )
     written[0].file.rename(folder / f"{MODEL}{REJECTED}")
     return GateError(
         f"{backbone.name} as ONNX is not the same network any more. {reasons} "
-        "Do not deploy it; try another export.opset, or report the network's name."
+        "Do not deploy it; try another --opset, or report the network's name."
     )

@@ -49,7 +49,7 @@ def compare_alone(
             f"{recipe.train.epochs} epochs with the teacher"
         )
     alone = train_alone(recipe, out, epochs, watch, restart=restart)
-    return alone, gain(_correct(student), _correct(alone), epochs)
+    return alone, gain(_correct(student), _correct(alone), epochs, baseline)
 
 
 def answers(artifact: Artifact) -> dict[str, Any]:

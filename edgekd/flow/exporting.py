@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.artifact import Artifact
-from edgekd.errors import DataError
+from edgekd.errors import ArtifactError
 from edgekd.export import export
-from edgekd.loading import open_splits, some_images
+from edgekd.loading import check_labels, open_splits, some_images
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Data, Export, Recipe, recipe_from
 from edgekd.watching import Silent, Watch
@@ -38,17 +38,25 @@ def export_network(
     watch = watch or Silent()
     data = data or recipe_of(network).data
     splits = open_splits(data)
-    if list(splits.labels) != list(network.manifest["labels"]):
-        raise DataError(
-            f"{data.source} has the classes {', '.join(splits.labels[:4])}...; the network tells "
-            f"{', '.join(network.manifest['labels'][:4])}.... Expected the network's own data."
-        )
-    watch.progress("export", 0, 1, to)
+    check_labels(splits, network.manifest["labels"], str(network.path))
+    watch.progress("export", 0, 1, out.name)
     preprocess = Preprocess.from_dict(network.manifest["input"])
     images = some_images(splits.validation, preprocess, options.samples)
     made = export(network, out, to, options, images)
-    watch.progress("export", 1, 1, to)
+    watch.progress("export", 1, 1, out.name)
     return made
+
+
+def already_exported(network: Artifact, out: Path, options: Export) -> Artifact | None:
+    """What ``out`` holds, if it is this very network as ``options`` say; else ``None``."""
+    try:
+        found = Artifact.open(out)
+    except ArtifactError:  # none, or a damaged one: it is made again
+        return None
+    parent, made = found.manifest.get("parent") or {}, found.manifest.get("export") or {}
+    asked = {"opset": options.opset, "float_input": options.float_input}
+    same = parent.get("sha256") == network.sha256
+    return found if same and all(made.get(k) == v for k, v in asked.items()) else None
 
 
 def recipe_of(artifact: Artifact) -> Recipe:

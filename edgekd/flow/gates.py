@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import GateError, UsageError
-from edgekd.intervals import paired_difference
+from edgekd.intervals import paired_difference, wilson
 from edgekd.models import Backbone
 from edgekd.trainer import Scores
 
@@ -17,21 +16,21 @@ from edgekd.trainer import Scores
 def check_teacher(teacher: Backbone, scores: Scores) -> None:
     """Refuse a teacher that knows hardly more than always naming the most frequent class.
 
-    The bar is the share of that class plus three standard errors, and at least a twentieth of the
-    way from there to perfection.
+    The 99.8 % Wilson interval of its accuracy must lie above the share of that class, and the
+    accuracy at least a twentieth of the way from there to perfection. Fewer than 20 images tell
+    nothing, and stop nobody.
 
     Raises:
         GateError: with the accuracy found and the one expected.
     """
     chance = float(np.bincount(scores.targets).max() / scores.n)
-    error = math.sqrt(chance * (1 - chance) / scores.n)
-    bar = chance + max(3 * error, (1 - chance) / 20)
-    if scores.top1 <= bar:
+    surely = wilson(int(scores.correct.sum()), scores.n, confidence=0.998).lo
+    if scores.n >= 20 and (surely <= chance or scores.top1 < chance + (1 - chance) / 20):
         raise GateError(
             f"the teacher {teacher.name} is right on {scores.top1:.1%} of {scores.n} validation "
-            f"images; naming the most frequent class is right on {chance:.1%}. Expected more than "
-            f"{bar:.1%}: a teacher at chance teaches noise. Train or fine-tune it with edgekd "
-            "teach, or check that its classes are in the order of this data's."
+            f"images; naming the most frequent class is right on {chance:.1%}. Expected clearly "
+            "more: a teacher at chance teaches noise. Train or fine-tune it with edgekd teach, or "
+            "check that its classes are in the order of this data's."
         )
 
 
@@ -58,7 +57,9 @@ def equal_cost_epochs(epochs: int, teacher: Backbone, student: Backbone) -> int:
     return max(1, round(epochs * (1 + teacher.macs() / (3 * student.macs()))))
 
 
-def gain(student: NDArray[np.bool_], baseline: NDArray[np.bool_], epochs: int) -> dict[str, Any]:
+def gain(
+    student: NDArray[np.bool_], baseline: NDArray[np.bool_], epochs: int, basis: str
+) -> dict[str, Any]:
     """Paired difference of top-1 on the same images, student minus baseline, with its interval.
 
     The interval is over images: how much another draw of the test set would move it. How much
@@ -72,4 +73,5 @@ def gain(student: NDArray[np.bool_], baseline: NDArray[np.bool_], epochs: int) -
         "interval": [found.lo, found.hi],
         "n": len(student),
         "baseline_epochs": epochs,
+        "basis": basis,
     }

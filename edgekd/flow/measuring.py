@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgekd import plugins
-from edgekd.artifact import Artifact, is_artifact
+from edgekd.artifact import Artifact, is_artifact, read_manifest
 from edgekd.errors import UsageError
-from edgekd.files import write_json, write_text
+from edgekd.files import check_folder, write_json, write_text
 from edgekd.profiling import Policy, profile
 from edgekd.recipe import Data
+from edgekd.records import sample_lines
 from edgekd.watching import Silent, Watch
 
 
@@ -24,7 +25,7 @@ class Truth:
 
     data: Data
     reference: Sequence[int] | None = None
-    """Classes the float network chose for the same images, for a paired comparison."""
+    """Classes the float network behind the first model chose for the same images."""
 
 
 def measure(
@@ -38,7 +39,8 @@ def measure(
     """Profile artifacts or plain ``.onnx`` files, interleaved, and keep what was measured.
 
     Args:
-        models: folders of kind ``onnx``, or files.
+        models: folders of kind ``onnx``, or files. Those that take images made in the same way are
+            timed in turn and compared; others one after the other.
         policy: how to measure.
         device: name of a transport.
         truth: the images to measure accuracy on; ``None`` measures none.
@@ -48,14 +50,23 @@ def measure(
     Returns:
         The records of :func:`edgekd.profiling.profile`.
     """
-    files = [model_file(path) for path in models]
-    heard = _Heard(watch or Silent())
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        given = _arrays(Path(folder), models[0], truth) if truth is not None else {}
-        records = profile(files, plugins.load("device", device)(), policy, on_event=heard, **given)
+    if out is not None:
+        _check_file(out)
+    heard = _Heard(watch or Silent(), policy.max_seconds)
+    records: list[dict[str, Any]] = []
+    for together in _by_input(models):
+        files = [model_file(path) for path in together]
+        with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+            given = _arrays(Path(folder), together, truth) if truth is not None else {}
+            reach = plugins.load("device", device)()
+            records += profile(files, reach, policy, on_event=heard, **given)
+            heard.finished()
+        truth = None if truth is None else replace(truth, reference=None)
     if out is not None:
         write_json(out, records)
-        lines = "".join(json.dumps(event) + "\n" for event in heard.samples)
+        lines = "".join(
+            json.dumps(run) + "\n" for event in heard.samples for run in sample_lines(event)
+        )
         write_text(out.with_suffix(".samples.jsonl"), lines)
     return records
 
@@ -74,27 +85,49 @@ def model_file(path: Path) -> Path:
     return artifact.model_file
 
 
-def _arrays(folder: Path, model: Path, truth: Truth) -> dict[str, Any]:
+def _check_file(out: Path) -> None:
+    """Before half a minute is spent, refuse a place for the result where it cannot be written."""
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder. Expected a file, such as --output profile.json.")
+    check_folder(out.parent)
+
+
+def _by_input(models: Sequence[Path]) -> list[list[Path]]:
+    """Group artifacts by the size and cut of their images; plain files stay with the first."""
+    groups: dict[str, list[Path]] = {}
+    for path in models:
+        key = next(iter(groups), "")
+        if path.is_dir() and is_artifact(path):
+            section = read_manifest(path)["input"]
+            key = json.dumps([section[name] for name in ("size", "interpolation", "crop_pct")])
+        groups.setdefault(key, []).append(path)
+    return list(groups.values())
+
+
+def _arrays(folder: Path, models: Sequence[Path], truth: Truth) -> dict[str, Any]:
     """Decode the test images once, as the first model expects them, for the device to read."""
     import numpy as np
 
-    from edgekd.loading import open_splits
+    from edgekd.loading import check_labels, open_splits
     from edgekd.loading.decode import decode
     from edgekd.preprocess import Preprocess
 
+    model = models[0]
     if not model.is_dir():
         raise UsageError(
             f"{model} does not say how its images are made; give the artifact's folder to measure "
             "its accuracy, or leave --data out."
         )
+    splits = open_splits(truth.data)
+    for path in (path for path in models if path.is_dir()):
+        check_labels(splits, Artifact.open(path).manifest["labels"], str(path))
     section: Mapping[str, Any] = Artifact.open(model).manifest["input"]
-    test = decode(open_splits(truth.data).test, Preprocess.from_dict(section))
+    test = decode(splits.test, Preprocess.from_dict(section))
     np.save(folder / "images.npy", test.pixels)
     np.save(folder / "targets.npy", test.targets)
     return {
         "images": folder / "images.npy",
         "targets": folder / "targets.npy",
-        "preprocess": section,
         "reference": truth.reference,
     }
 
@@ -102,13 +135,22 @@ def _arrays(folder: Path, model: Path, truth: Truth) -> dict[str, Any]:
 class _Heard:
     """Pass the agent's progress on, and keep its raw samples."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, watch: Watch, max_seconds: float) -> None:
+        self._watch, self._seconds = watch, max(1, round(max_seconds))
         self.samples: list[dict[str, Any]] = []
+        self._medians = ""
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "samples":
             self.samples.append(dict(event))
-        elif event["event"] == "progress":
-            done, total = int(event.get("done", 0)), int(event.get("total", 1))
-            self._watch.progress("profile", done, total, str(event.get("stage", "")))
+        elif event["event"] == "progress" and event["step"] == "timing":
+            done = min(round(event["seconds"]), self._seconds - 1)
+            medians = ", ".join(f"{ms:.3g} ms" for ms in event["median_ms"].values())
+            self._medians = f"median {medians}"
+            self._watch.progress("profile", done, self._seconds, self._medians)
+        elif event["event"] == "progress" and event["step"] == "accuracy":
+            self._watch.progress("accuracy", event["done"], event["of"], event["model"])
+
+    def finished(self) -> None:
+        """A measurement that knows enough ends before its time is up."""
+        self._watch.progress("profile", self._seconds, self._seconds, self._medians)

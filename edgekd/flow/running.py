@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgekd import report
-from edgekd.artifact import Artifact
-from edgekd.files import write_json, write_text
+from edgekd.artifact import MANIFEST, Artifact
+from edgekd.files import sha256, write_json, write_text
 from edgekd.flow.baseline import answers, compare_alone
-from edgekd.flow.exporting import export_network
+from edgekd.flow.exporting import already_exported, export_network
 from edgekd.flow.measuring import Truth, measure
-from edgekd.flow.training import adopt, distill, teach
-from edgekd.models.zoo import HUB
+from edgekd.flow.preflight import check_run
+from edgekd.flow.training import adopt, comes_trained, distill, teach
 from edgekd.profiling import Policy
 from edgekd.recipe import Network, Recipe
 from edgekd.watching import Silent, Watch
 
 T = TypeVar("T")
+SUMMARY, PROFILE = "run.json", "profile.json"
 
 
 @dataclass
@@ -36,12 +39,31 @@ class Run:
     command: str = "edgekd run"
     seconds: dict[str, float] = field(default_factory=dict)
     decisions: list[str] = field(default_factory=list)
+    earlier: dict[str, Any] = field(default_factory=dict)
+    """The summary of the last run in this folder."""
 
-    def timed(self, stage: str, work: Callable[[], T]) -> T:
-        """Do a stage and note how long it took."""
-        begin = time.monotonic()
+    def recall(self) -> None:
+        """Read what the last run in this folder said, for the stages that are not done again."""
+        file = self.out / SUMMARY
+        if file.is_file() and not self.restart:
+            with suppress(ValueError):  # a damaged one is written anew
+                self.earlier = dict(json.loads(file.read_text("utf-8")))
+        self.decisions = list(self.earlier.get("decisions", ()))
+
+    def timed(self, stage: str, work: Callable[[], T], made: Path) -> T:
+        """Do a stage and note how long it took; one that is done already took what it took then.
+
+        Args:
+            stage: its name.
+            work: does it.
+            made: the artifact or the file it leaves.
+        """
+        begin, before = time.monotonic(), _written_at(made)
         done = work()
         self.seconds[stage] = round(time.monotonic() - begin, 2)
+        if before is not None and before == _written_at(made):
+            earlier = self.earlier.get("seconds", {})
+            self.seconds[stage] = earlier.get(stage, self.seconds[stage])
         return done
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
@@ -50,7 +72,8 @@ class Run:
 
     def say(self, text: str) -> None:
         """Note what was decided or found, for the report, and pass it on."""
-        self.decisions.append(text)
+        if text not in self.decisions:
+            self.decisions.append(text)
         self.watch.say(text)
 
 
@@ -59,56 +82,81 @@ def run(task: Run) -> dict[str, Any]:
 
     Returns:
         The run's summary, as ``run.json`` holds it, with the report's paths under ``report``.
+
+    Raises:
+        UsageError: what the last stage cannot do is refused before the first one begins.
+        GateError: the teacher is near chance, or an exported file is not the network.
     """
-    write_text(task.out / "recipe.toml", task.recipe.to_toml())
-    teacher = task.timed("teach", lambda: _teacher(task))
-    trained = Network("", str(teacher.path))
-    recipe = replace(task.recipe, teacher=trained)
+    check_run(task.recipe, task.out)
+    task.recall()
+    out = task.out
+    teacher = task.timed("teach", lambda: _teacher(task), out / "teacher")
+    write_text(out / "recipe.toml", task.recipe.to_toml())
+    recipe = replace(task.recipe, teacher=Network("", str(teacher.path)))
     student = task.timed(
         "distill",
-        lambda: distill(recipe, task.out / "student", task, restart=task.restart),
+        lambda: distill(recipe, out / "student", task, restart=task.restart),
+        out / "student",
     )
-    gain = None
-    if task.baseline != "none":
-        out = task.out / "baseline"
-        _, gain = task.timed(
-            "baseline",
-            lambda: compare_alone(recipe, student, out, task.baseline, task, restart=task.restart),
-        )
-    exported = task.timed("export", lambda: _exports(task, teacher, student))
-    task.timed("profile", lambda: _measure(task, exported, student))
+    gain = _baseline(task, recipe, student)
+    exported = task.timed("export", lambda: _exports(task, teacher, student), out / "student-onnx")
+    measured = task.timed("profile", lambda: _measure(task, exported, student), out / PROFILE)
     summary = {
         "command": task.command,
         "gain": gain,
         "decisions": task.decisions,
         "seconds": task.seconds,
+        "measured": measured,
     }
-    write_json(task.out / "run.json", summary)
-    paths = report.write(task.out)
+    write_json(out / SUMMARY, summary)
+    paths = report.write(out)
     return summary | {"report": {kind: str(path) for kind, path in paths.items()}}
 
 
 def _teacher(task: Run) -> Artifact:
-    out, given = task.out / "teacher", task.recipe.teacher
-    if given.weights or given.name.startswith(HUB):
-        return adopt(task.recipe, out, task)
-    return teach(task.recipe, out, task, restart=task.restart)
+    make = adopt if comes_trained(task.recipe.teacher) else teach
+    return make(task.recipe, task.out / "teacher", task, restart=task.restart)
 
 
-def _exports(task: Run, teacher: Artifact, student: Artifact) -> list[Path]:
-    made = []
+def _baseline(task: Run, recipe: Recipe, student: Artifact) -> dict[str, Any] | None:
+    if task.baseline == "none":
+        return None
+    out = task.out / "baseline"
+    _, gain = task.timed(
+        "baseline",
+        lambda: compare_alone(recipe, student, out, task.baseline, task, restart=task.restart),
+        out,
+    )
+    return gain
+
+
+def _exports(task: Run, teacher: Artifact, student: Artifact) -> list[Artifact]:
+    recipe, made = task.recipe, []
     for network, name in ((student, "student-onnx"), (teacher, "teacher-onnx")):
         out = task.out / name
-        export_network(network, out, task.recipe.export, task.recipe.data, task)
-        made.append(out)
+        done = None if task.restart else already_exported(network, out, recipe.export)
+        if done is not None:
+            task.progress("export", 1, 1, f"already exported, in {out}")
+        made.append(done or export_network(network, out, recipe.export, recipe.data, task))
     return made
 
 
-def _measure(task: Run, exported: list[Path], student: Artifact) -> None:
-    asked = task.recipe.profile
+def _measure(task: Run, exported: list[Artifact], student: Artifact) -> dict[str, Any]:
+    """Measure, unless the last run measured these very files; say what was measured."""
+    asked, out = task.recipe.profile, task.out / PROFILE
+    measured = {"models": [sha256(made.model_file) for made in exported], **asdict(asked)}
+    if out.is_file() and task.earlier.get("measured") == measured:
+        task.progress("profile", 1, 1, f"already measured, in {out}")
+        return measured
     policy = Policy(
         batch_size=asked.batch_size, threads=asked.threads, max_seconds=asked.max_seconds
     )
     truth = Truth(task.recipe.data, answers(student)["predictions"])
-    out = task.out / "profile.json"
-    measure(exported, policy, asked.device, truth, out, task)
+    measure([made.path for made in exported], policy, asked.device, truth, out, task)
+    return measured
+
+
+def _written_at(made: Path) -> int | None:
+    """Of the manifest in an artifact's folder, or of the file; ``None`` where there is none."""
+    file = made if made.suffix else made / MANIFEST
+    return file.stat().st_mtime_ns if file.is_file() else None

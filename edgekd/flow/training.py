@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,9 @@ import torch
 from edgekd import artifact
 from edgekd.artifact import Artifact
 from edgekd.errors import UsageError
-from edgekd.files import writing
+from edgekd.files import check_folder, writing
 from edgekd.flow import gates
+from edgekd.flow.identity import fingerprint
 from edgekd.flow.keeping import Origin, keep
 from edgekd.loading import Loaders, Splits, eval_loader, loaders, open_splits
 from edgekd.methods import Method
@@ -23,10 +22,14 @@ from edgekd.models import Backbone, build
 from edgekd.models.reframe import Reframe
 from edgekd.models.zoo import HUB
 from edgekd.recipe import Network, Recipe, Train
-from edgekd.trainer import Scores, Task, Trainer, checkpoint, evaluate
+from edgekd.trainer import RESULT, Scores, Task, Trainer, check, checkpoint, evaluate
 from edgekd.watching import Silent, Watch
 
-CPU = torch.device("cpu")
+LABELS: Mapping[str, Any] = {"ce": {"weight": 1.0}}
+"""The method of who learns from the labels alone."""
+METRICS = "training/metrics.jsonl"
+STATE = (f"training/{checkpoint.NAME}", f"training/{RESULT}")
+"""What an unfinished training leaves, and a finished one does not."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,29 @@ class _Job:
     role: str
     network: Network
     train: Train
-    method: Method
+    table: Mapping[str, Any]
+    """Its method, as a recipe holds it."""
     recipe: Recipe
     out: Path
     watch: Watch
     restart: bool
+
+    def __post_init__(self) -> None:
+        check(self.train, "teach" if self.role == "teacher" else "train")
+        Method.from_table(self.table)
+        check_folder(self.out)
+
+    def fingerprint(self, teacher: Backbone | None, splits: Splits) -> str:
+        data = self.recipe.data
+        return fingerprint(self.role, self.network, self.train, self.table, data, splits, teacher)
 
 
 def teach(
     recipe: Recipe, out: Path, watch: Watch | None = None, *, restart: bool = False
 ) -> Artifact:
     """Train or fine-tune ``recipe.teacher`` on the labels, as ``recipe.teach`` says."""
-    method = Method.parse("ce")
     job = _Job(
-        "teacher", recipe.teacher, recipe.teach, method, recipe, out, watch or Silent(), restart
+        "teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch or Silent(), restart
     )
     return _train(job, None, open_splits(recipe.data))
 
@@ -76,10 +88,8 @@ def distill(
         GateError: the teacher is near chance.
         UsageError: see the classes of :mod:`edgekd.errors` below it.
     """
-    method = Method.from_table(recipe.method)
-    job = _Job(
-        "student", recipe.student, recipe.train, method, recipe, out, watch or Silent(), restart
-    )
+    method, watch = recipe.method, watch or Silent()
+    job = _Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
     splits = open_splits(recipe.data)
     return _train(job, teacher or teacher_of(recipe, splits.labels), splits)
 
@@ -90,13 +100,18 @@ def teacher_of(recipe: Recipe, labels: Sequence[str]) -> Backbone:
     Raises:
         UsageError: it has none.
     """
-    name, weights = recipe.teacher.name, recipe.teacher.weights
-    if not weights and not name.startswith(HUB):
+    name = recipe.teacher.name
+    if not comes_trained(recipe.teacher):
         raise UsageError(
             f"the teacher {name} has no weights. Give them with --teacher {name}:WEIGHTS (a "
             "folder, a file, or 'pretrained'), or train it first: edgekd teach."
         )
     return build(recipe.teacher, labels)
+
+
+def comes_trained(network: Network) -> bool:
+    """Whether a recipe says where the weights are."""
+    return bool(network.weights) or network.name.startswith(HUB)
 
 
 def train_alone(
@@ -112,18 +127,17 @@ def train_alone(
     It keeps those terms of the method that do not look at a teacher, at full weight.
     """
     names = [n for n, t in Method.from_table(recipe.method).terms.items() if not t.uses_teacher]
-    table = {name: {**recipe.method[name], "weight": 1.0} for name in names} or {"ce": {}}
+    table = {name: {**recipe.method[name], "weight": 1.0} for name in names} or LABELS
     train = replace(recipe.train, epochs=epochs)
-    method = Method.from_table(table)
-    job = _Job("baseline", recipe.student, train, method, recipe, out, watch or Silent(), restart)
+    job = _Job("baseline", recipe.student, train, table, recipe, out, watch or Silent(), restart)
     return _train(job, None, open_splits(recipe.data))
 
 
 def _train(job: _Job, teacher: Backbone | None, splits: Splits) -> Artifact:
     for note in splits.notes:
         job.watch.say(note)
-    fingerprint = _fingerprint(job, teacher, splits)
-    finished = _already(job, fingerprint)
+    known = job.fingerprint(teacher, splits)
+    finished = _already(job, known)
     if finished is not None:
         return finished
     torch.manual_seed(job.train.seed)
@@ -135,53 +149,64 @@ def _train(job: _Job, teacher: Backbone | None, splits: Splits) -> Artifact:
         teacher_scores = _judge(teacher, student, loaded)
         gates.check_teacher(teacher, teacher_scores)
         job.watch.say(f"teacher {teacher.name}: {teacher_scores.top1:.1%} on validation images")
+    state = job.out / "training"
     with writing(job.out):
-        (job.out / "training").mkdir(parents=True, exist_ok=True)
-    task = Task(student, teacher, job.method, loaded, job.train, job.out / "training", fingerprint)
+        if job.restart:
+            _forget(job.out, artifact.MANIFEST, *STATE, METRICS)
+        state.mkdir(parents=True, exist_ok=True)
+    method = Method.from_table(job.table)
+    task = Task(student, teacher, method, loaded, job.train, state, known)
     trained = Trainer(task, _teller(job)).run()
-    test = evaluate(trained.model, loaded.test, CPU)
+    test = evaluate(trained.model, loaded.test, _torch_device())
     job.watch.say(f"{job.role} {student.name}: {test.top1:.1%} on {test.n} test images")
-    origin = Origin(job.role, job.recipe, fingerprint, str(job.method), teacher, trained.facts)
+    origin = Origin(job.role, job.recipe, known, str(method), teacher, trained.facts)
     made = keep(replace(student, model=trained.model), job.out, origin, trained.validation, test)
-    for name in (checkpoint.NAME, "student.safetensors"):
-        (job.out / "training" / name).unlink(missing_ok=True)
+    _forget(job.out, *STATE)
     return made
 
 
-def adopt(recipe: Recipe, out: Path, watch: Watch) -> Artifact:
+def _torch_device() -> torch.device:
+    """Where to evaluate."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _forget(out: Path, *names: str) -> None:
+    """Delete files that were written here before; whatever else lies in the folder stays."""
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+
+
+def adopt(recipe: Recipe, out: Path, watch: Watch, *, restart: bool = False) -> Artifact:
     """Keep a teacher that came with weights as an artifact, judged on this data's images."""
+    job = _Job("teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch, restart)
     splits = open_splits(recipe.data)
     teacher = build(recipe.teacher, splits.labels)
-    job = _Job(
-        "teacher", recipe.teacher, recipe.teach, Method.parse("ce"), recipe, out, watch, False
-    )
-    fingerprint = _fingerprint(job, None, splits)
-    finished = _already(job, fingerprint)
+    known = job.fingerprint(teacher, splits)
+    finished = _already(job, known)
     if finished is not None:
         return finished
     validation, test = (
-        evaluate(teacher.model, eval_loader(split, teacher.preprocess, recipe.data), CPU)
+        evaluate(
+            teacher.model, eval_loader(split, teacher.preprocess, recipe.data), _torch_device()
+        )
         for split in (splits.validation, splits.test)
     )
     gates.check_teacher(teacher, validation)
-    return keep(teacher, out, Origin("teacher", recipe, fingerprint), validation, test)
+    watch.say(f"teacher {teacher.name}: {test.top1:.1%} on {test.n} test images")
+    return keep(teacher, out, Origin("teacher", recipe, known), validation, test)
 
 
-def _already(job: _Job, fingerprint: str) -> Artifact | None:
+def _already(job: _Job, known: str) -> Artifact | None:
     """The finished artifact of this very training, if it is there."""
-    state = job.out / "training"
-    if job.restart:
-        for file in [job.out / artifact.MANIFEST, *state.glob("*")]:
-            file.unlink()
-    if not artifact.is_artifact(job.out):
+    if job.restart or not artifact.is_artifact(job.out):
         return None
     found = Artifact.open(job.out)
-    if found.manifest.get("fingerprint") != fingerprint:
+    if found.manifest.get("fingerprint") != known:
         raise UsageError(
             f"{job.out} holds a finished {found.manifest['role']} of another recipe or other data. "
             "Choose another --output, or start again with --restart."
         )
-    job.watch.say(f"{job.role}: already trained, in {job.out.name}")
+    _teller(job)(1, 1, f"already trained, in {job.out}")
     return found
 
 
@@ -201,27 +226,9 @@ def _load(job: _Job, splits: Splits, student: Backbone) -> Loaders:
 def _judge(teacher: Backbone, student: Backbone, loaded: Loaders) -> Scores:
     """The teacher's accuracy on what it will be shown: the student's batches, reframed."""
     shown = torch.nn.Sequential(Reframe(student.preprocess, teacher.preprocess), teacher.model)
-    return evaluate(shown, loaded.validation, CPU)
+    return evaluate(shown, loaded.validation, _torch_device())
 
 
 def _teller(job: _Job) -> Callable[[int, int, str], None]:
     words = {"teacher": "teach", "student": "distill", "baseline": "baseline"}
     return lambda done, total, note: job.watch.progress(words[job.role], done, total, note)
-
-
-def _fingerprint(job: _Job, teacher: Backbone | None, splits: Splits) -> str:
-    """Hash of all that decides the weights."""
-    targets = [split.targets.tolist() for split in (splits.train, splits.validation)]
-    content: dict[str, Any] = {
-        "role": job.role,
-        "data": asdict(job.recipe.data),
-        "network": asdict(job.network),
-        "train": asdict(job.train),
-        "method": {k: dict(v) for k, v in job.recipe.method.items()}
-        if teacher
-        else str(job.method),
-        "teacher": (teacher.name, teacher.parent) if teacher else None,
-        "labels": splits.labels,
-        "targets": targets,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -10,12 +10,21 @@ import numpy as np
 from edgekd.data import Images, Loader, Split
 from edgekd.loading.decode import decode
 from edgekd.loading.memory import ALL, EvalLoader, Share, Shift, TrainLoader, stored_bytes
-from edgekd.loading.splits import Splits, open_splits
+from edgekd.loading.splits import Splits, check_labels, open_splits
 from edgekd.loading.stream import StreamLoader
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Data, Train
 
-__all__ = ["Loaders", "Share", "Splits", "eval_loader", "loaders", "open_splits", "some_images"]
+__all__ = [
+    "Loaders",
+    "Share",
+    "Splits",
+    "check_labels",
+    "eval_loader",
+    "loaders",
+    "open_splits",
+    "some_images",
+]
 
 EVAL_BATCH = 256
 

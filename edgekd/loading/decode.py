@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,10 +47,8 @@ def open_rgb(split: Split, index: int) -> Image.Image:
         DataError: it cannot be read, with its name and the reason.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return as_rgb(ImageOps.exif_transpose(split.image(index)))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Warning) as error:
+        return as_rgb(ImageOps.exif_transpose(split.image(index)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"cannot read image {split.name(index)}: {error}. "
             "Expected a whole image file; replace it or take it out."
@@ -58,21 +56,29 @@ def open_rgb(split: Split, index: int) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16-bit greys are scaled, transparency is laid on black."""
+    """Any mode to RGB: 16-bit greys are scaled, transparency is left out."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns where this step is left out
     return image.convert("RGB")
 
 
 def fit(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """Resize so that the crop covers ``crop_pct``, then cut out the centre."""
+    """Resize so that the crop covers ``crop_pct``, then cut out the centre.
+
+    Sizes and the place of the crop are rounded as timm and torchvision round them.
+    """
     height, width = preprocess.size
     if image.size == (width, height) and preprocess.crop_pct == 1.0:
         return image
-    zoom = max(width / image.width, height / image.height) / preprocess.crop_pct
-    size = max(width, round(image.width * zoom)), max(height, round(image.height * zoom))
-    image = image.resize(size, FILTERS.get(preprocess.interpolation, Image.Resampling.BICUBIC))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    h, w = (math.floor(side / preprocess.crop_pct) for side in preprocess.size)
+    if w * image.height >= h * image.width:
+        h = w * image.height // image.width
+    else:
+        w = h * image.width // image.height
+    image = image.resize((w, h), FILTERS.get(preprocess.interpolation, Image.Resampling.BICUBIC))
+    left, top = round((w - width) / 2), round((h - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 

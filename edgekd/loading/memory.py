@@ -53,7 +53,7 @@ class Normalise:
 
     def __call__(self, pixels: Pixels | Tensor) -> Tensor:
         pixels = torch.as_tensor(pixels)
-        flat = pixels.reshape(len(pixels), -1).float()
+        flat = pixels.reshape(len(pixels), len(self._scale)).float()
         flat.mul_(self._scale).add_(self._shift)
         return flat.view(pixels.shape).permute(0, 3, 1, 2)
 
@@ -115,7 +115,11 @@ class TrainLoader:
         """Copy one window of each stored image, as (B, H, W, 3)."""
         height, width = self._side
         out = np.empty((len(index), height, width * 3), np.uint8)
-        rows = index * self._copies + (mirror if self._copies == 2 else 0)
+        rows = index * self._copies
+        if (
+            self._copies == 2
+        ):  # cut and then mirrored: in the mirror, the window is on the other side
+            rows, right = rows + mirror, np.where(mirror, 2 * self._shift.reach - right, right)
         places = zip(rows.tolist(), down.tolist(), (right * 3).tolist(), strict=True)
         for k, (row, y, x) in enumerate(places):
             out[k] = self._stored[row, y : y + height, x : x + width * 3]

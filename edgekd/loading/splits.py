@@ -46,9 +46,39 @@ def open_splits(data: Data) -> Splits:
     validation = source.splits.get("validation")
     train = pool
     if validation is None:
+        if np.bincount(pool.targets, minlength=len(source.labels)).min() < 2:
+            raise DataError(
+                f"{len(pool)} images are left to train on, in {len(source.labels)} classes; "
+                "expected two of each, one to validate with. Raise data.limit or lower data.test."
+            )
         train, validation = hold_out(pool, data.validation)
+    elif np.bincount(pool.targets, minlength=len(source.labels)).min() < 1:
+        raise DataError(f"a limit of {data.limit} leaves classes without images. Raise data.limit.")
     augment = source.augment if data.augment == "auto" else data.augment
-    return Splits(source.labels, train, validation, test, augment, source.notes)
+    notes = (*source.notes, *_gaps("validation", validation, source.labels))
+    notes += _gaps("test", test, source.labels)
+    return Splits(source.labels, train, validation, test, augment, notes)
+
+
+def _gaps(name: str, split: Split, labels: Sequence[str]) -> tuple[str, ...]:
+    """A note on the classes a split says nothing about."""
+    absent = np.flatnonzero(np.bincount(split.targets, minlength=len(labels)) == 0)
+    listed = ", ".join(labels[i] for i in absent[:5])
+    return (f"no {name} images of {len(absent)} classes: {listed}",) if len(absent) else ()
+
+
+def check_labels(splits: Splits, expected: Sequence[str], where: str) -> None:
+    """Refuse images of other classes, or of the same ones in another order.
+
+    Raises:
+        DataError: naming the first classes of both.
+    """
+    if list(splits.labels) != list(expected):
+        raise DataError(
+            f"the data has the {len(splits.labels)} classes {', '.join(splits.labels[:4])} ...; "
+            f"{where} tells {len(expected)}: {', '.join(expected[:4])} .... Expected the same "
+            "classes in the same order."
+        )
 
 
 def find(text: str) -> Source:
@@ -85,10 +115,10 @@ def check_classes(split: Split, labels: Sequence[str]) -> None:
 
 
 def hold_out(split: Split, share: float) -> tuple[Split, Split]:
-    """Take a share of each class out, at least one image of each: (rest, held out)."""
-    held = np.concatenate(
-        [rows[: max(1, round(share * len(rows)))] for rows in _by_class(split.targets)]
-    )
+    """Take a share of each class out, at least one image and not all: (rest, held out)."""
+    classes = _by_class(split.targets)
+    counts = [min(max(1, round(share * len(rows))), len(rows) - 1) for rows in classes]
+    held = np.concatenate([rows[:n] for rows, n in zip(classes, counts, strict=True)])
     rest = np.setdiff1d(np.arange(len(split)), held)
     return split.subset(rest), split.subset(np.sort(held))
 
@@ -98,7 +128,8 @@ def limited(split: Split, limit: int) -> Split:
     if not 0 < limit < len(split):
         return split
     classes = _by_class(split.targets)
-    queue = [row for rank in range(len(split)) for rows in classes for row in rows[rank : rank + 1]]
+    most = max(map(len, classes))
+    queue = [row for rank in range(most) for rows in classes for row in rows[rank : rank + 1]]
     return split.subset(np.sort(np.array(queue[:limit], np.int64)))
 
 

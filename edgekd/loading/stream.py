@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgekd.data import Batch, Indices, Pixels, Split
+from edgekd.errors import DataError
 from edgekd.loading.decode import open_rgb, pixels_of
 from edgekd.loading.memory import ALL, Normalise, Share, Shift
 from edgekd.preprocess import Preprocess
@@ -55,6 +56,7 @@ class StreamLoader:
             persistent_workers=workers > 0,
             multiprocessing_context="fork" if workers else None,  # a split's closures do not pickle
             collate_fn=_stack,
+            generator=torch.Generator(),  # else each epoch would draw from the global one
         )
 
     def __len__(self) -> int:
@@ -63,8 +65,11 @@ class StreamLoader:
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         """Batches ``start`` and after of epoch ``number``."""
         self._plan.go_to(number, start)
-        for pixels, index in self._loader:
-            yield Batch(self._normalise(pixels), self._targets[index], index)
+        try:
+            for pixels, index in self._loader:
+                yield Batch(self._normalise(pixels), self._targets[index], index)
+        except DataError as error:  # a worker's comes with the worker's traceback in its text
+            raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
 class _Plan:
@@ -117,7 +122,7 @@ class _Decoded(Dataset[Any]):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed)
-            pixels = self._augment(image)  # (3, H, W) uint8
+            pixels = np.asarray(self._augment(image))  # (3, H, W) uint8
             random.setstate(state[0])
             np.random.set_state(state[1])
         return np.ascontiguousarray(pixels.transpose(1, 2, 0)), index
@@ -135,10 +140,11 @@ def _shifted(pixels: Pixels, shift: Shift, draw: np.random.Generator) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _timm_augmentation(preprocess: Preprocess) -> Callable[[Any], Pixels]:
+def _timm_augmentation(preprocess: Preprocess) -> Callable[[Any], Any]:
+    """From a PIL image to a tensor or, in older versions of timm, an array."""
     from timm.data import create_transform
 
-    transform: Callable[[Any], Pixels] = create_transform(
+    transform: Callable[[Any], Any] = create_transform(
         (3, *preprocess.size),
         is_training=True,
         use_prefetcher=True,  # leaves uint8: the batch is normalised as a whole

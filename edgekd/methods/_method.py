@@ -42,8 +42,9 @@ class Weight:
         return self.start + (self.end - self.start) * done
 
     def __str__(self) -> str:
-        ramp = "" if self.start == self.end else f"..{self.end:g}"
-        return f"{self.start:g}{ramp}"
+        ends = [self.start] if self.start == self.end else [self.start, self.end]
+        # as it is read back: "1" for 1.0, and no "+", which joins terms
+        return "..".join(repr(end).removesuffix(".0").replace("e+", "e") for end in ends)
 
 
 class Method(nn.Module):
@@ -129,6 +130,9 @@ class Method(nn.Module):
             term.constrain()
 
     def __add__(self, other: Method) -> Method:
+        twice = sorted(self.weights.keys() & other.weights.keys())
+        if twice:
+            raise RecipeError(f"both methods have {twice[0]!r}; add up the weights.", "method")
         return Method({**self._named(), **other._named()}, {**self.weights, **other.weights})
 
     def __str__(self) -> str:

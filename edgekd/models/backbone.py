@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgekd.errors import UsageError
 from edgekd.preprocess import Preprocess
 
 
@@ -40,10 +41,21 @@ class Backbone:
         return torch.zeros(1, 3, *self.preprocess.size)
 
     def macs(self) -> int:
-        """Multiply-accumulates of one image, counted by running it on shapes alone."""
+        """Multiply-accumulates of one image, counted by running it on shapes alone.
+
+        Raises:
+            UsageError: the network cannot take images of that size.
+        """
         model = copy.deepcopy(self.model).to("meta").eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(self.example.to("meta"))
+        try:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                model(self.example.to("meta"))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            size = "x".join(map(str, self.preprocess.size))
+            raise UsageError(
+                f"{self.name} cannot take images of {size} pixels: "
+                f"{str(error).partition('. ')[0]}. Choose another data.size."
+            ) from error
         return int(counter.get_total_flops()) // 2
 
 

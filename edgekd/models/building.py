@@ -33,15 +33,17 @@ def build(
         UnknownNameError: no such network.
         WeightsError: weights that are missing, unsafe, or of other classes without ``new_head``.
     """
-    folder = Path(network.weights) if network.weights else None
+    folder = Path(network.weights) if network.weights not in ("", "pretrained") else None
     if folder is not None and is_artifact(folder):
         return _from_folder(network, folder, labels, size, new_head=new_head)
-    if folder is not None and (folder.suffix in FILES or folder.is_dir()):
+    if folder is not None and (folder.is_file() or folder.is_dir()):
         model = zoo.create(_named(network), len(labels), size)
         if folder.is_dir():
             folder = _only_weights(folder)
         weights.fit(model, weights.read(folder), str(folder), new_head=new_head)
         return _backbone(network.name, model, labels, size)
+    if folder is not None and ("/" in network.weights or folder.suffix in FILES):
+        raise WeightsError(f"there is no file or folder {folder} with the weights. Correct it.")
     tag = {"": None, "pretrained": ""}.get(network.weights, network.weights)
     published = tag is not None or network.name.startswith(zoo.HUB)
     if published and not new_head:
@@ -64,8 +66,14 @@ def from_artifact(artifact: Artifact) -> Backbone:
             f"{artifact.path} is an exported {manifest['kind']} file; expected a network, "
             "as edgekd teach and distill leave it."
         )
-    name, labels = manifest["model"]["name"], tuple(manifest["labels"])
-    preprocess = Preprocess.from_dict(manifest["input"])
+    try:
+        name, labels = str(manifest["model"]["name"]), tuple(map(str, manifest["labels"]))
+        preprocess = Preprocess.from_dict(manifest["input"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"the manifest of {artifact.path} does not describe a network ({error!r}). "
+            "Make the artifact again."
+        ) from error
     model = zoo.create(name, len(labels), preprocess.size[0])
     weights.fit(model, weights.read(artifact.model_file), str(artifact.path))
     return Backbone(name, model.eval(), preprocess, labels, artifact.sha256)
@@ -102,7 +110,8 @@ def _check_classes(where: str, found: int, labels: Sequence[str]) -> None:
 def _named(network: Network) -> str:
     if not network.name:
         raise WeightsError(
-            f"{network.weights} does not say which network it is. Write NAME:{network.weights}."
+            f"{network.weights or 'the recipe'} does not say which network it is. "
+            f"Write NAME:{network.weights or 'WEIGHTS'}."
         )
     return network.name
 
@@ -119,6 +128,8 @@ def _only_weights(folder: Path) -> Path:
 
 
 def _backbone(name: str, model: nn.Module, labels: Sequence[str], size: int) -> Backbone:
+    # a hub's name would be asked for again each time the artifact is opened
+    name = zoo.architecture(model) if name.startswith(zoo.HUB) else name
     return Backbone(name, model, zoo.preprocess_of(model, size), tuple(labels))
 
 

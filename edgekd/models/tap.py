@@ -34,7 +34,8 @@ class Tap(nn.Module):
         self.speaks_timm = hasattr(model, "forward_intermediates") and hasattr(
             model, "feature_info"
         )
-        self._seen: dict[str, Tensor] = {}
+        self._head_apart = self.speaks_timm and head_is_apart(model, example)
+        self._seen: dict[str, Tensor] | None = None  # while nobody asks, the hooks do nothing
         self._indices: list[int] = []
         self._places: tuple[str, ...] = ()
         self._head = ""
@@ -46,9 +47,9 @@ class Tap(nn.Module):
 
     def forward(self, image: Tensor) -> Features:
         """Run the network once on (B, 3, H, W)."""
-        if not self.needs:
-            return Features(self.model(image))
-        return self._ask_timm(image) if self.speaks_timm else self._ask_hooks(image)
+        if self._head_apart or (self.needs and self.speaks_timm):
+            return self._ask_timm(image)
+        return self._ask_hooks(image) if self.needs else Features(self.model(image))
 
     def _ask_timm(self, image: Tensor) -> Features:
         model: Any = self.model
@@ -56,15 +57,24 @@ class Tap(nn.Module):
             final, stages = model.forward_intermediates(image, indices=self._indices)
         else:
             final, stages = model.forward_features(image), []
-        embedding = (
-            model.forward_head(final, pre_logits=True) if "embedding" in self.needs else None
-        )
-        return Features(model.forward_head(final), embedding, tuple(stages))
+        if not self._head_apart:
+            pooled = "embedding" in self.needs
+            embedding = model.forward_head(final, pre_logits=True) if pooled else None
+            return Features(model.forward_head(final), embedding, tuple(stages))
+        embedding = model.forward_head(final, pre_logits=True)
+        with torch.autocast(image.device.type, enabled=False):
+            # logits rounded to bf16 are off by a tenth of what a student near its teacher learns
+            # from; the last layer in float32 costs nothing beside the rest
+            logits = model.get_classifier()(embedding.float())
+        return Features(logits, embedding if "embedding" in self.needs else None, tuple(stages))
 
     def _ask_hooks(self, image: Tensor) -> Features:
-        self._seen.clear()
-        logits = self.model(image)
-        seen, self._seen = self._seen, {}
+        seen: dict[str, Tensor] = {}
+        self._seen = seen
+        try:
+            logits = self.model(image)
+        finally:
+            self._seen = None
         return Features(logits, seen[self._head].flatten(1), tuple(seen[n] for n in self._places))
 
     def _watch(self) -> None:
@@ -77,6 +87,8 @@ class Tap(nn.Module):
 
     def _keep(self, name: str, pick: Callable[[Any, Any], Tensor]) -> Hook:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if self._seen is None:
+                return
             if name in self._seen:
                 raise UsageError(f"module {name!r} ran twice in one pass; it cannot be tapped.")
             self._seen[name] = pick(args, output)
@@ -91,6 +103,21 @@ def stage_indices(reductions: list[int]) -> list[int]:
         return sorted(last.values())
     count, shown = len(reductions), min(4, len(reductions))
     return [count * (i + 1) // shown - 1 for i in range(shown)]
+
+
+@torch.no_grad()
+def head_is_apart(model: Any, example: Tensor) -> bool:
+    """Whether the logits are one linear layer of the pooled vector, tried on an example."""
+    classifier = model.get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        return False
+    training = model.training
+    model.eval()
+    pooled = model.forward_head(model.forward_features(example), pre_logits=True)
+    whole = model(example)
+    model.train(training)
+    fits = pooled.ndim == 2 and pooled.shape[1] == classifier.in_features
+    return fits and torch.allclose(classifier(pooled), whole, rtol=1e-4, atol=1e-5)
 
 
 def find_places(model: nn.Module, example: Tensor) -> tuple[tuple[str, ...], str]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from edgekd.errors import WeightsError
@@ -29,21 +28,15 @@ def read(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors, and loading it could run code, so it was not loaded. "
-            "Where it was made, save the weights alone: "
-            "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = str(error).partition("\n")[0]
-        raise WeightsError(f"{path} cannot be read as weights; is it whole? ({first})") from error
+    except Exception as error:  # a damaged file makes the readers raise a dozen unrelated classes
+        raise _refusal(path, error) from error
     return _tensors(found, path)
 
 
 def write(model: nn.Module, path: Path) -> None:
     """Write a network's parameters and buffers, under their plain names."""
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, path)
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    path.write_bytes(save(weights))  # an OSError says what is wrong; save_file's own says less
 
 
 def fit(model: nn.Module, weights: Weights, where: str, *, new_head: bool = False) -> bool:
@@ -81,10 +74,26 @@ def fit(model: nn.Module, weights: Weights, where: str, *, new_head: bool = Fals
     return bool(left_out)
 
 
+def _refusal(path: Path, error: Exception) -> WeightsError:
+    first = str(error).partition("\n")[0]
+    if isinstance(error, pickle.UnpicklingError):
+        if "Unsupported operand" not in str(error):  # which only a file that is no pickle has
+            return WeightsError(
+                f"{path} holds more than tensors, and loading it could run code, so it was not "
+                "loaded. Where it was made, save the weights alone: "
+                "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
+            )
+        first = "it is no file of PyTorch"
+    return WeightsError(f"{path} cannot be read as weights; is it whole? ({first})")
+
+
 def _head(model: nn.Module) -> list[str]:
-    """Names of the classifier's tensors: those of the last layer with weights."""
-    *_, last = (n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d))
-    return [f"{last}.weight", f"{last}.bias"]
+    """Names of the classifier's tensors: what timm says, or those of the last layer."""
+    layers = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    said = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    heads = {said} if isinstance(said, str) else set(said)  # two, where one learns from a teacher
+    found = [name for name in layers if name in heads] or layers[-1:]
+    return [f"{name}.{tensor}" for name in found for tensor in ("weight", "bias")]
 
 
 def _some(word: str, names: list[str]) -> str:

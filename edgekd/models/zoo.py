@@ -73,6 +73,12 @@ def preprocess_of(model: nn.Module, size: int = 0) -> Preprocess:
     )
 
 
+def architecture(model: nn.Module) -> str:
+    """The name timm has for a network that came from a hub."""
+    config: Any = model.pretrained_cfg
+    return str(config["architecture"])
+
+
 def head_classes(model: nn.Module) -> int:
     """Number of classes the head tells apart: rows of the last layer."""
     layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
@@ -124,9 +130,17 @@ def _classifiers(known: list[str]) -> list[str]:
 
 
 def _reset_last_layer(model: nn.Module, classes: int) -> None:
-    name, last = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    name, last = layers[-1]
     parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, nn.Linear(last.in_features, classes))
+    fresh: nn.Module
+    if isinstance(last, nn.Linear):
+        fresh = nn.Linear(last.in_features, classes)
+    else:  # SqueezeNet
+        fresh = nn.Conv2d(last.in_channels, classes, kernel_size=1)
+    setattr(model.get_submodule(parent), leaf, fresh)
+    if hasattr(model, "num_classes"):
+        model.num_classes = classes  # type: ignore[assignment]
 
 
 def _refusal(name: str, error: Exception, *, fetching: bool) -> UsageError:

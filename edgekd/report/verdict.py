@@ -147,7 +147,8 @@ def gain(view: RunView) -> Statement | None:
     lo, hi = span if span else (None, None)
     facts = [f"paired over {images:,} images"] if images else []
     epochs = number(dig(found, "baseline_epochs"))
-    facts += [f"baseline trained {epochs:,.0f} epochs at equal cost"] if epochs else []
+    alone = "at equal cost" if dig(found, "basis") != "epochs" else "as the student"
+    facts += [f"baseline trained {epochs:,.0f} epochs, {alone}"] if epochs else []
     gained = f"{text.points(delta, images)} points"
     label = "Gain over the baseline"
     if lo is None or hi is None:

@@ -2,6 +2,7 @@
 
 from edgekd.trainer.engine import Task
 from edgekd.trainer.evaluate import Scores, evaluate
-from edgekd.trainer.loop import Interrupted, Trained, Trainer
+from edgekd.trainer.loop import RESULT, Interrupted, Trained, Trainer
+from edgekd.trainer.settings import check
 
-__all__ = ["Interrupted", "Scores", "Task", "Trained", "Trainer", "evaluate"]
+__all__ = ["RESULT", "Interrupted", "Scores", "Task", "Trained", "Trainer", "check", "evaluate"]

@@ -19,8 +19,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write the state and the generators' state; the file is whole or absent."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     generators = {"cpu": torch.get_rng_state(), "cuda": cuda}
-    with aside(path) as draft:
-        torch.save({"version": VERSION, **state, "generators": generators}, draft)
+    with aside(path) as draft, draft.open("wb") as file:
+        try:
+            torch.save({"version": VERSION, **state, "generators": generators}, file)
+        except RuntimeError as error:  # torch hides what the system said behind a riddle
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
@@ -37,9 +42,10 @@ def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
         raise UsageError(
             f"the checkpoint {path} cannot be read; start again with --restart."
         ) from error
-    if state.get("version") != VERSION:
+    version = state.get("version") if isinstance(state, dict) else None
+    if version != VERSION:
         raise UsageError(
-            f"the checkpoint {path} is of version {state.get('version')}, this edgekd reads "
+            f"the checkpoint {path} is of version {version}, this edgekd reads "
             f"{VERSION}; finish with the edgekd that wrote it, or start again with --restart."
         )
     if state["fingerprint"] != fingerprint:

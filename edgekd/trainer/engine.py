@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgekd.errors import UsageError
+from edgekd.features import Features
 from edgekd.loading import Loaders
 from edgekd.methods import Method
 from edgekd.models import Backbone
@@ -57,22 +60,27 @@ class Engine:
         self.bare = _learner(task, self.teacher)
         if self.teacher is not None:
             self.teacher.to(self.accelerator.device).to(memory_format=torch.channels_last)
-        self._ema = ModelEmaV3(self.bare.student, task.train.ema) if task.train.ema else None
-        optimizer = create_optimizer_v2(
-            self.bare,
-            task.train.optimizer,
-            task.train.lr,
-            task.train.weight_decay,
-            task.train.momentum,
-        )
+            if not (task.folder / checkpoint.NAME).is_file():
+                task.method.prepare(self._teachings)  # later, it is part of the checkpoint
+        optimizer = _optimizer(self.bare, task.train)
         self.scheduler = _scheduler(optimizer, task.train, self.per_epoch)
         self.learner, prepared = self.accelerator.prepare(self.bare, optimizer)
         self.optimizer: Optimizer = prepared.optimizer
+        # a copy made before the student is on its device would stay behind
+        self._ema = ModelEmaV3(self.bare.student, task.train.ema) if task.train.ema else None
         zero = torch.zeros((), device=self.accelerator.device)
         self.sums = [zero.clone() for _ in task.method.weights]
         self.step = self.summed = 0
         self._seconds_before, self._began_at = 0.0, time.monotonic()
         self._restore()
+
+    def _teachings(self) -> Iterator[Features]:
+        """What the teacher shows for one epoch of training images."""
+        assert self.teacher is not None
+        for batch in self._task.loaders.train.epoch(0):
+            with self.autocast():
+                features: Features = self.teacher(batch.image.to(self.accelerator.device))
+            yield features
 
     @property
     def result(self) -> nn.Module:
@@ -156,7 +164,11 @@ def _accelerator(precision: str, task: Task) -> Accelerator:
         project_dir=str(task.folder),
     )
     if task.train.trackers:
-        made.init_trackers("edgekd")
+        try:
+            made.init_trackers("edgekd")
+        except Exception as error:  # each tracker has classes of its own
+            first = str(error).partition("\n")[0]
+            raise UsageError(f"{', '.join(task.train.trackers)} cannot start: {first}") from error
     return made
 
 
@@ -173,6 +185,18 @@ def _learner(task: Task, teacher: Teacher | None) -> Learner:
     return learner.train().to(memory_format=torch.channels_last)
 
 
+def _optimizer(learner: Learner, train: Train) -> Any:
+    try:
+        return create_optimizer_v2(
+            learner, train.optimizer, train.lr, train.weight_decay, train.momentum
+        )
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the optimiser {train.optimizer} refuses these settings: {error}. "
+            "Change them, or take another optimiser."
+        ) from error
+
+
 def _scheduler(optimizer: Any, train: Train, per_epoch: int) -> Any:
     warmup: Any = min(train.warmup_epochs, train.epochs / 5)  # timm takes fractions
     scheduler, _ = create_scheduler_v2(
@@ -180,6 +204,8 @@ def _scheduler(optimizer: Any, train: Train, per_epoch: int) -> Any:
         train.schedule,
         num_epochs=train.epochs,
         warmup_epochs=warmup,
+        decay_epochs=train.epochs / 3,
+        decay_milestones=[train.epochs // 2, train.epochs * 3 // 4],
         warmup_lr=train.lr / 100,
         step_on_epochs=False,
         updates_per_epoch=per_epoch,

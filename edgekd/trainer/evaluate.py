@@ -45,7 +45,7 @@ def evaluate(model: nn.Module, loader: Loader, torch_device: torch.device) -> Sc
         Top-1 and top-5 in [0, 1] (top-5 over fewer classes is 1), and the mean cross-entropy.
     """
     training = model.training
-    model.eval()
+    model.to(torch_device).eval()
     chosen, wanted, top5, loss = [], [], 0, 0.0
     for batch in loader.epoch(0):
         logits = model(batch.image.to(torch_device)).float().cpu()  # (B, K)

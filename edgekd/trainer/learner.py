@@ -26,6 +26,11 @@ class Learner(nn.Module):
         """The bare network."""
         return self.tap.model
 
+    def no_weight_decay(self) -> set[str]:
+        """What the student exempts from weight decay, as timm asks for it."""
+        own = getattr(self.student, "no_weight_decay", set)
+        return {f"tap.model.{name}" for name in own()}
+
     def forward(self, batch: Batch, teacher: Features | None) -> tuple[Tensor, list[Tensor]]:
         """One forward pass; losses are computed in float32 whatever the network runs in.
 

@@ -15,10 +15,14 @@ from edgekd.errors import DivergedError, UsageError
 from edgekd.features import Features
 from edgekd.files import aside
 from edgekd.models import weights
+from edgekd.trainer import checkpoint
 from edgekd.trainer.engine import Engine, Task
 from edgekd.trainer.evaluate import Scores, evaluate
 from edgekd.trainer.metrics import Metrics
 from edgekd.trainer.signals import Ears
+
+RESULT = "student.safetensors"
+"""The network as the last finished epoch left it."""
 
 Tell = Callable[[int, int, str], None]
 """Told how many steps are done, of how many, and the latest figures."""
@@ -110,16 +114,18 @@ class Trainer:
         ended = step % self._engine.per_epoch == 0
         logged = ended or step % train.log_steps == 0
         if logged:
-            self._log()
-        if ended:
-            self._evaluate(step // self._engine.per_epoch)
+            note = self._log()
+            if ended:
+                self._check()
+                note = self._evaluate(step // self._engine.per_epoch)
+            self._tell(step, self._total, note)
         due = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
         if self._ears.heard or (logged and due):
             self._save()
         if self._ears.heard:
             raise Interrupted
 
-    def _log(self) -> None:
+    def _log(self) -> str:
         engine, train = self._engine, self._task.train
         names = list(self._task.method.weights)
         means = dict(
@@ -139,33 +145,38 @@ class Trainer:
             "images_per_s": round(speed),
         }
         self._metrics.write(record)
-        note = f"loss {sum(means.values()):.3f}  {speed:,.0f} images/s"
-        self._tell(engine.step, self._total, note)
         torch._foreach_zero_(engine.sums)
         engine.summed, self._logged_at = 0, time.perf_counter()
+        return f"loss {sum(means.values()):.3f}  {speed:,.0f} images/s"
 
-    def _evaluate(self, epoch: int) -> Scores:
+    def _evaluate(self, epoch: int) -> str:
         engine = self._engine
-        scores = evaluate(engine.result, self._task.loaders.validation, engine.accelerator.device)
+        self._scores = scores = self._judge()
         record = {"step": engine.step, "epoch": epoch, "validation": scores.to_dict()}
         self._metrics.write(record)
-        self._tell(engine.step, self._total, f"validation {scores.top1:.1%}")
         if engine.accelerator.is_main_process:
-            with aside(self._task.folder / "student.safetensors") as draft:
+            with aside(self._task.folder / RESULT) as draft:
                 weights.write(engine.result, draft)
-        self._scores, self._logged_at = scores, time.perf_counter()
-        return scores
+        self._logged_at = time.perf_counter()
+        return f"epoch {epoch}: validation {scores.top1:.1%}"
+
+    def _judge(self) -> Scores:
+        engine = self._engine
+        return evaluate(engine.result, self._task.loaders.validation, engine.accelerator.device)
+
+    def _check(self) -> None:
+        if not self._engine.is_finite():
+            raise DivergedError(self._advice("a parameter is no longer finite"))
 
     def _save(self) -> None:
         """Write a checkpoint, unless something in it is no longer a number."""
-        if not self._engine.is_finite():
-            raise DivergedError(self._advice("a parameter is no longer finite"))
+        self._check()
         self._engine.save()
         self._saved_at = time.monotonic()
 
     def _finish(self) -> Trained:
         engine = self._engine
-        scores = self._scores or self._evaluate(self._task.train.epochs)
+        scores = self._scores or self._judge()  # none where only the end was left to do
         self._save()
         engine.accelerator.end_training()
         facts = {
@@ -178,8 +189,13 @@ class Trainer:
         return Trained(engine.result.to("cpu").eval(), scores, facts)
 
     def _advice(self, what: str) -> str:
+        folder, train = self._task.folder, self._task.train
+        good = [name for name in (checkpoint.NAME, RESULT) if (folder / name).is_file()]
+        kept = f"The last good state is kept: {' and '.join(good)} in {folder}. " if good else ""
+        ways = [f"lower the learning rate (now {train.lr:g})"]
+        ways += [] if train.clip else ["clip the gradient (clip = 1)"]
+        ways += [] if self._engine.precision == "fp32" else ["compute in fp32"]
         return (
-            f"{what} at step {self._engine.step} of {self._total}. The last good state is kept in "
-            f"{self._task.folder}. Lower train.lr (now {self._task.train.lr:g}), clip the gradient "
-            "(train.clip=1), or use train.precision=fp32."
+            f"{what} at step {self._engine.step} of {self._total}. {kept}"
+            f"To go on, {' or '.join(ways)}, and start again with --restart."
         )

@@ -33,4 +33,7 @@ def has_bf16() -> bool:
     """Whether bf16 is computed by the hardware, as oneDNN or CUDA see it."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # builds without oneDNN, such as macOS's, do not have the question at all
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )

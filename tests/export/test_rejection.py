@@ -143,7 +143,7 @@ def test_opset_that_is_not_written_is_refused(
 def test_opset_beyond_the_exporters_is_refused_in_a_sentence(
     trained: Artifact, images: Draw, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match=r"torchscript: .* --set export\.opset=18\."):
+    with pytest.raises(UsageError, match=r"torchscript: .* --opset 18\."):
         export(trained, tmp_path / "o", "onnx", Export(opset=99), images(60, 32))
     assert capfd.readouterr() == ("", "")
 

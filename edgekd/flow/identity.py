@@ -1,0 +1,72 @@
+"""Identity: one hash of all that decides a training, so that only its own state is gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd.files import sha256
+from edgekd.loading import Splits
+from edgekd.models import Backbone
+from edgekd.recipe import Data, Network, Train
+
+CARELESS = {"workers", "checkpoint_minutes", "log_steps", "trackers"}
+"""Settings that decide what is told about a training, not what comes out of it."""
+
+
+def fingerprint(
+    role: str,
+    network: Network,
+    train: Train,
+    method: Mapping[str, Any],
+    data: Data,
+    splits: Splits,
+    teacher: Backbone | None,
+) -> str:
+    """Hash of all that decides the weights.
+
+    Of weights to start from it is their content; of images, which may be many, names and classes.
+    """
+    held = (splits.train, splits.validation, splits.test)
+    content = {
+        "role": role,
+        "network": (network.name, _content(network.weights)),
+        "train": _deciding(asdict(train)),
+        "method": {term: dict(table) for term, table in method.items()},
+        "data": _deciding(asdict(data)),
+        "labels": splits.labels,
+        "targets": [split.targets.tolist() for split in held],
+        "images": [[split.name(i) for i in range(len(split))] for split in held],
+        "teacher": None if teacher is None else (teacher.name, hash_of(teacher.model)),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def hash_of(model: nn.Module) -> str:
+    """Hash of a network's parameters and buffers, by name and value."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _content(weights: str) -> list[str]:
+    """The hashes of the files that are meant, or the words where they mean no file."""
+    place = Path(weights)
+    if not weights or not place.exists():
+        return [weights]
+    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    return [sha256(file) for file in files]
+
+
+def _deciding(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in CARELESS}

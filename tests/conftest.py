@@ -1,0 +1,36 @@
+"""One thread for every test and every process a test starts, and one teacher for all of them.
+
+Two threads that wait for each other on two busy cores take ten times as long as one; and results
+are compared bit by bit, which holds for equal numbers of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch, which reads it, is imported later
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process compiles all of torch anew
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet-14 that knows digits of 8x8 pixels, as ``edgekd teach`` leaves it; only to read."""
+    from edgekd.flow.training import teach
+    from edgekd.recipe import recipe_from
+
+    table = {
+        "data": {"source": "digits", "size": 8, "limit": 300},
+        "teacher": {"name": "resnet14"},
+        "teach": {"epochs": 6, "batch_size": 32, "lr": 0.1, "precision": "fp32"},
+    }
+    return teach(recipe_from(table), tmp_path_factory.mktemp("taught") / "teacher").path
+
+
+@pytest.fixture
+def teacher(taught: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be changed."""
+    return shutil.copytree(taught, tmp_path / "teacher")

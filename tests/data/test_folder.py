@@ -1,0 +1,208 @@
+"""Folders and tars of images: the same images, the right classes, no code from beside them."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.data import Source, Split
+from edgekd.data.folder import folder
+from edgekd.errors import DataError
+
+Classes = Callable[[Path, dict[str, int]], Path]
+Tarred = Callable[[Path, str], Path]
+Picture = Callable[[int], Image.Image]
+
+
+def pixels(split: Split) -> list[np.ndarray[Any, Any]]:
+    return [np.asarray(split.image(i)) for i in range(len(split))]
+
+
+def named(source: Source, split: str = "train") -> list[str]:
+    """Class name of each image, in order."""
+    return [source.labels[target] for target in source.splits[split].targets]
+
+
+def test_a_folder_of_class_folders_is_one_split(
+    tmp_path: Path, classes: Classes, picture: Picture
+) -> None:
+    source = folder(str(classes(tmp_path / "pets", {"dog": 2, "cat": 3})))
+    assert source.labels == ("cat", "dog")
+    assert list(source.splits) == ["train"]
+    assert named(source) == ["cat"] * 3 + ["dog"] * 2
+    assert source.augment == "shift+flip"
+    assert not source.notes
+    split = source.splits["train"]
+    assert split.name(3) == f"{tmp_path}/pets/dog/0.png"
+    assert (np.asarray(split.image(3)) == np.asarray(picture(100))).all()
+
+
+def test_numbered_classes_are_in_the_order_of_the_numbers(tmp_path: Path, classes: Classes) -> None:
+    source = folder(str(classes(tmp_path / "n", {"10": 1, "9": 1, "1": 1})))
+    assert source.labels == ("1", "9", "10")
+
+
+def test_train_validation_and_test_are_found(tmp_path: Path, classes: Classes) -> None:
+    for place, part in enumerate(["train", "val", "test"]):
+        classes(tmp_path / part, {"a": place + 1, "b": place + 1})
+    source = folder(str(tmp_path))
+    assert {name: len(split) for name, split in source.splits.items()} == {
+        "train": 2,
+        "validation": 4,
+        "test": 6,
+    }
+    assert not source.notes
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_without_test_the_validation_images_are_kept_for_the_end(
+    tmp_path: Path, classes: Classes, name: str
+) -> None:
+    classes(tmp_path / "train", {"a": 1, "b": 1})
+    classes(tmp_path / name, {"a": 2, "b": 2})
+    source = folder(str(tmp_path))
+    assert {name: len(split) for name, split in source.splits.items()} == {"train": 2, "test": 4}
+    assert source.notes == ("there is no test/: the val/ images are kept for the final figure",)
+
+
+def test_splits_may_be_tars(tmp_path: Path, classes: Classes, tarred: Tarred) -> None:
+    for place, part in enumerate(["train", "test"]):
+        tarred(classes(tmp_path / "unpacked" / part, {"a": place + 1, "b": 1}), ".")
+    for tar in (tmp_path / "unpacked").glob("*.tar"):
+        tar.rename(tmp_path / tar.name)
+    source = folder(str(tmp_path))
+    assert {name: len(split) for name, split in source.splits.items()} == {"train": 2, "test": 3}
+
+
+def test_a_split_with_fewer_classes_is_numbered_as_the_training_is(
+    tmp_path: Path, classes: Classes
+) -> None:
+    classes(tmp_path / "train", {"a": 1, "b": 1, "c": 1, "d": 1})
+    classes(tmp_path / "test", {"d": 2, "b": 1})
+    source = folder(str(tmp_path))
+    assert named(source, "test") == ["b", "d", "d"]
+
+
+def test_a_class_the_training_does_not_have_is_refused(tmp_path: Path, classes: Classes) -> None:
+    classes(tmp_path / "train", {"a": 1, "b": 1})
+    classes(tmp_path / "test", {"a": 1, "z": 1})
+    with pytest.raises(DataError, match=r"test has classes the training .* not have: z\. Expected"):
+        folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("junk", [None, "Thumbs.db", ".DS_Store", "notes.txt"])
+def test_a_class_folder_without_images_is_refused(
+    tmp_path: Path, classes: Classes, junk: str | None
+) -> None:
+    classes(tmp_path / "pets", {"cat": 2, "dog": 2})
+    (tmp_path / "pets" / "emu").mkdir()
+    if junk:
+        (tmp_path / "pets" / "emu" / junk).touch()
+    with pytest.raises(DataError, match=r"the class folder .*emu has no images"):
+        folder(str(tmp_path / "pets"))
+
+
+def test_hidden_folders_and_loose_notes_are_no_classes(tmp_path: Path, classes: Classes) -> None:
+    classes(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / "README.md").touch()
+    assert folder(str(tmp_path)).labels == ("cat", "dog")
+
+
+@pytest.mark.parametrize("extension", [".PNG", ".jpg", ".bmp", ".webp", ".tif", ".gif", ".ppm"])
+def test_usual_formats_are_read(tmp_path: Path, picture: Picture, extension: str) -> None:
+    (tmp_path / "a").mkdir()
+    picture(0).save(tmp_path / "a" / f"0{extension}")
+    split = folder(str(tmp_path)).splits["train"]
+    assert split.image(0).size == (12, 10)
+
+
+def test_a_tar_is_its_folder_pixel_for_pixel(
+    tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    unpacked = classes(tmp_path / "pets", {"cat": 12, "dog": 3})
+    plain = folder(str(unpacked))
+    for inner in (".", "pets"):
+        packed = folder(str(tarred(unpacked, inner)))
+        assert packed.labels == plain.labels
+        a, b = plain.splits["train"], packed.splits["train"]
+        assert (a.targets == b.targets).all()
+        assert all((x == y).all() for x, y in zip(pixels(a), pixels(b), strict=True))
+        assert b.name(0) == f"{tmp_path}/pets.tar/{'./' if inner == '.' else 'pets/'}cat/0.png"
+
+
+class Canary:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickled_index_beside_a_tar_is_never_read(
+    tmp_path: Path, classes: Classes, tarred: Tarred, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tar = tarred(classes(tmp_path / "x", {"cat": 2, "dog": 2}), ".")
+    poison, canary = tmp_path / "_x_tarinfos.pickle", tmp_path / "ran"
+    poison.write_bytes(pickle.dumps(Canary(canary)))
+    monkeypatch.setattr("timm.data.readers.reader_image_in_tar.os.path.getsize", lambda f: 2**40)
+    source = folder(str(tar))  # so large that timm would look for an index, and write one
+    assert len(source.splits["train"]) == 4
+    assert not canary.exists()
+    pickle.loads(poison.read_bytes())  # was not replaced either, and would have run
+    assert canary.exists()
+
+
+def test_a_tar_of_tars_is_one_class_a_tar(tmp_path: Path, classes: Classes, tarred: Tarred) -> None:
+    unpacked = classes(tmp_path / "pets", {"cat": 3, "dog": 2})
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for name in ("cat", "dog"):
+        tarred(unpacked / name, name).rename(packed / f"{name}.tar")
+    source = folder(str(tarred(packed, ".")))
+    a, b = folder(str(unpacked)).splits["train"], source.splits["train"]
+    assert source.labels == ("cat", "dog")
+    assert all((x == y).all() for x, y in zip(pixels(a), pixels(b), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"no tar at all" * 100, "invalid header"),
+        (None, "unexpected end of data"),
+    ],
+)
+def test_a_damaged_tar_is_refused(
+    tmp_path: Path, classes: Classes, tarred: Tarred, content: bytes | None, reason: str
+) -> None:
+    tar = tarred(classes(tmp_path / "x", {"cat": 2, "dog": 2}), ".")
+    tar.write_bytes(tar.read_bytes()[:5000] if content is None else content)
+    with pytest.raises(DataError, match=rf"x.tar cannot be read: {reason}. Expected one subfolder"):
+        folder(str(tar))
+
+
+def test_a_tar_without_images_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w"):
+        pass
+    with pytest.raises(DataError, match=r"x.tar cannot be read: no images"):
+        folder(str(tmp_path / "x.tar"))
+
+
+def test_a_place_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder or tar .*absent"):
+        folder(str(tmp_path / "absent"))
+    with pytest.raises(DataError, match=r"cannot be read: Found 0 images"):
+        folder(str(tmp_path))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match=r"a.png cannot be read: Found 0 images"):
+        folder(str(tmp_path / "a.png"))

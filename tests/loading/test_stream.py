@@ -1,0 +1,164 @@
+"""Streaming shows the same bytes whoever decodes, and what memory would have shown."""
+
+from __future__ import annotations
+
+import itertools
+import tarfile
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgekd.data import Batch, Images, Split
+from edgekd.data.folder import folder
+from edgekd.errors import DataError
+from edgekd.loading.decode import decode
+from edgekd.loading.memory import EvalLoader, Share
+from edgekd.loading.stream import StreamLoader
+from edgekd.preprocess import Preprocess
+
+PREPROCESS = Preprocess((24, 24), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), "bicubic", 0.875)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Split]:
+    """The same 22 JPEGs of odd sizes in a folder and in a tar."""
+    root = tmp_path_factory.mktemp("photos") / "pets"
+    draw = np.random.default_rng(0)
+    for name, count in (("cat", 12), ("dog", 10)):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            coarse = draw.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+            image = Image.fromarray(coarse).resize((30 + i, 50 - i))
+            image.save(root / name / f"{i}.jpg")
+    with tarfile.open(root.with_suffix(".tar"), "w") as tar:
+        tar.add(root, arcname=".")
+    return {
+        "folder": folder(str(root)).splits["train"],
+        "tar": folder(str(root.with_suffix(".tar"))).splits["train"],
+    }
+
+
+def epoch(
+    split: Split, augment: str, seed: int | None, workers: int = 0, number: int = 1, start: int = 0
+) -> list[Batch]:
+    loader = StreamLoader(split, PREPROCESS, 6, augment, seed, workers=workers)
+    return list(loader.epoch(number, start))
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x.image, y.image)
+        and torch.equal(x.target, y.target)
+        and torch.equal(x.index, y.index)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+@pytest.mark.parametrize("place", ["folder", "tar"])
+@pytest.mark.parametrize("augment", ["shift+flip", "timm"])
+def test_the_bytes_are_the_same_for_any_number_of_workers(
+    photos: dict[str, Split], place: str, augment: str
+) -> None:
+    alone = epoch(photos["folder"], augment, seed=7)
+    assert len(alone) == 3  # the last four images are dropped
+    for workers in (1, 2):
+        assert same(epoch(photos[place], augment, 7, workers), alone)
+
+
+@pytest.mark.parametrize("place", ["folder", "tar"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_equals_that_from_memory_pixel_for_pixel(
+    photos: dict[str, Split], place: str, workers: int
+) -> None:
+    kept = EvalLoader(decode(photos["folder"], PREPROCESS), PREPROCESS, 6)
+    assert same(epoch(photos[place], "none", None, workers), list(kept.epoch()))
+
+
+@pytest.mark.parametrize("augment", ["none", "shift", "timm"])
+def test_an_epoch_is_the_same_from_any_start(photos: dict[str, Split], augment: str) -> None:
+    whole = epoch(photos["folder"], augment, seed=7)
+    for start in range(4):
+        assert same(epoch(photos["folder"], augment, 7, start=start), whole[start:])
+
+
+@pytest.mark.parametrize("augment", ["shift+flip", "timm"])
+def test_epochs_and_seeds_differ(photos: dict[str, Split], augment: str) -> None:
+    first = epoch(photos["folder"], augment, seed=7)
+    assert not same(epoch(photos["folder"], augment, seed=8), first)
+    assert not same(epoch(photos["folder"], augment, seed=7, number=2), first)
+
+
+def test_one_loader_serves_epoch_after_epoch(photos: dict[str, Split]) -> None:
+    loader = StreamLoader(photos["tar"], PREPROCESS, 6, "shift+flip", 7, workers=2)
+    for number in (1, 2, 1):
+        fresh = epoch(photos["tar"], "shift+flip", 7, number=number)
+        assert same(list(loader.epoch(number)), fresh)
+    next(iter(loader.epoch(1)))  # an epoch that is cut short
+    assert same(list(loader.epoch(2, 1)), epoch(photos["tar"], "shift+flip", 7, 0, 2, 1))
+    assert len(loader) == 3
+
+
+def test_the_global_generators_are_left_alone(photos: dict[str, Split]) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = torch.rand(1), np.random.random()
+    torch.manual_seed(1)
+    np.random.seed(1)
+    epoch(photos["folder"], "timm", seed=7)
+    assert (torch.rand(1), np.random.random()) == expected
+
+
+def test_shifting_moves_the_decoded_image_over_black(photos: dict[str, Split]) -> None:
+    stills: Images = decode(photos["folder"], PREPROCESS)
+    normalised = EvalLoader(stills, PREPROCESS, 22)
+    (still,) = normalised.epoch()
+    black = -torch.tensor(PREPROCESS.mean) / torch.tensor(PREPROCESS.std)
+    padded = torch.nn.functional.pad(still.image - black.view(3, 1, 1), (3, 3, 3, 3))
+    places = list(itertools.product(range(7), range(7), (False, True)))
+    found: dict[int, list[tuple[int, int, bool]]] = {}
+    for batch in epoch(photos["folder"], "shift+flip", seed=7):
+        for image, index in zip(batch.image, batch.index.tolist(), strict=True):
+            for y, x, turned in places:
+                window = padded[index, :, y : y + 24, x : x + 24] + black.view(3, 1, 1)
+                if torch.allclose(image, window.flip(2) if turned else window, atol=1e-5):
+                    found.setdefault(index, []).append((y, x, turned))
+    assert len(found) == 18
+    assert all(len(matches) == 1 for matches in found.values())
+    assert len({matches[0] for matches in found.values()}) > 10
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_the_processes_shares_make_up_the_batch(photos: dict[str, Split], seed: int | None) -> None:
+    augment = "none" if seed is None else "shift+flip"
+    for step, whole in enumerate(epoch(photos["tar"], augment, seed)):
+        for rank in range(2):
+            share = Share(rank, 2)
+            loader = StreamLoader(
+                photos["tar"], PREPROCESS, 6, augment, seed, workers=0, share=share
+            )
+            (own,) = [batch for i, batch in enumerate(loader.epoch(1)) if i == step]
+            assert torch.equal(own.image, whole.image[rank::2])
+            assert torch.equal(own.index, whole.index[rank::2])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_in_one_line_by_a_worker_too(
+    split_of: Callable[..., Split], workers: int
+) -> None:
+    noise = split_of([0, 1] * 4, 24)
+
+    def image(i: int) -> Image.Image:
+        if i == 5:
+            raise OSError("image file is truncated")
+        return noise.image(i)
+
+    damaged = Split(noise.targets, image, noise.name)
+    message = (
+        "^cannot read image image 5: image file is truncated. "
+        r"Expected a whole image file; replace it or take it out\.$"
+    )
+    with pytest.raises(DataError, match=message):
+        epoch(damaged, "none", None, workers)

@@ -1,0 +1,154 @@
+"""Files appear complete or not at all, and a refusal to write becomes a sentence."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.errors import UsageError
+from edgekd.files import aside, sha256, write_json, write_text, writing
+
+
+def entries(folder: Path) -> list[str]:
+    """Everything in a folder, hidden files too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB; only root can make one."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"cannot mount a small file system: {error}")
+    if made.returncode:
+        pytest.skip(f"cannot mount a small file system: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_appears_whole_where_the_folder_was_not(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "text"
+    with aside(path) as draft:
+        draft.write_text("whole")
+        assert not path.exists()
+        assert draft.parent.parent == path.parent  # the same file system, so renaming is atomic
+    assert path.read_text() == "whole"
+    assert entries(tmp_path / "a" / "b") == ["text"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("bad"), KeyboardInterrupt(), SystemExit(1)])
+def test_a_failure_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    path = tmp_path / "text"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with aside(path) as draft:
+            draft.write_text("ha")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write_half()
+    assert path.read_text() == "old"
+    assert entries(tmp_path) == ["text"]
+
+
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    with aside(path) as draft:
+        draft.mkdir()
+        (draft / "new").write_text("1")
+    assert entries(tmp_path) == ["folder", "folder/new"]
+
+
+def test_what_is_renamed_was_flushed_to_the_disk_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino))
+    with aside(tmp_path / "folder") as draft:
+        (draft / "inner").mkdir(parents=True)
+        (draft / "inner" / "file").write_text("1")
+        expected = (draft / "inner" / "file").stat().st_ino
+    assert flushed == [expected, tmp_path.stat().st_ino]  # the content, then the new name
+
+
+def test_a_block_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write"), aside(tmp_path / "text"):
+        pass
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("blocked", "reason"),
+    [("file/text", "Not a directory|File exists"), ("folder", "Is a directory")],
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, blocked: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    before = entries(tmp_path)
+    message = rf"cannot write {tmp_path / blocked}: ({reason})\. Choose another place"
+    with pytest.raises(UsageError, match=message):
+        write_text(tmp_path / blocked, "x")
+    assert entries(tmp_path) == before
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
+def test_the_operating_system_s_refusal_becomes_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(UsageError, match=f"cannot write .*text: {os.strerror(code)}") as refused:
+        write_text(tmp_path / "text", "x")
+    assert refused.value.exit_code == 2
+    assert isinstance(refused.value.__cause__, OSError)
+
+
+def test_a_full_disk_leaves_nothing_behind(full_disk: Path) -> None:
+    (full_disk / "small").write_text("kept")
+    with pytest.raises(UsageError, match="No space left on device"):
+        write_text(full_disk / "large", "x" * 200_000)
+    assert entries(full_disk) == ["small"]
+    write_text(full_disk / "small", "there is room for this")
+
+
+def test_an_error_that_is_not_the_operating_system_s_passes_through() -> None:
+    with pytest.raises(ValueError, match="own"), writing(Path("x")):
+        raise ValueError("own")
+    with pytest.raises(OSError, match="without a number"), writing(Path("x")):
+        raise OSError("without a number")
+
+
+def test_json_is_written_whole_and_without_infinities(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, {"a": [1.5, None, "ä"]})
+    assert json.loads(path.read_text("utf-8")) == {"a": [1.5, None, "ä"]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text("utf-8")) == {"a": [1.5, None, "ä"]}
+    assert entries(tmp_path) == ["value.json"]
+
+
+def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(bytes(range(256)) * 5000)  # more than one piece
+    assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,83 @@
+"""What answering costs: help, lists and the bare package load none of the heavy packages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import edgekd
+from edgekd.cli import FLOW
+
+HEAVY = {
+    "accelerate",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "PIL",
+    "plotly",
+    "rich",
+    "sklearn",
+    "timm",
+    "torch",
+    "torchvision",
+}
+ASKED = [
+    ["--help"],
+    ["--version"],
+    ["list", "method"],
+    ["list", "dataset"],
+    *([str(verb.name), "--help"] for verb in FLOW),
+]
+AT_EXIT = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
+"""
+CLI = f"{AT_EXIT}\nfrom edgekd.cli import main\nmain()"
+
+
+def run(code: str, *arguments: str) -> tuple[str, set[str]]:
+    """What a fresh Python prints, and the packages it has loaded at the end."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    modules = json.loads(done.stderr.splitlines()[-1])
+    return done.stdout, {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize("arguments", ASKED, ids=" ".join)
+def test_the_command_line_answers_without_heavy_packages(arguments: list[str]) -> None:
+    printed, loaded = run(CLI, *arguments)
+    assert printed.strip()
+    assert "click" in loaded  # it is the command line that was asked
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("module", ["edgekd", "edgekd.agent", "edgekd.recipe", "edgekd.artifact"])
+def test_a_light_module_imports_no_heavy_package(module: str) -> None:
+    _, loaded = run(f"{AT_EXIT}\nimport {module}")
+    assert "edgekd" in loaded
+    assert not loaded & HEAVY
+
+
+def test_a_heavy_package_would_be_seen() -> None:
+    _, loaded = run(f"{AT_EXIT}\nimport numpy, PIL")
+    assert loaded >= {"numpy", "PIL"}
+
+
+def test_the_package_offers_the_verbs_of_the_flow() -> None:
+    from edgekd.flow import exporting, measuring, running, training
+
+    assert edgekd.teach is training.teach
+    assert edgekd.distill is training.distill
+    assert edgekd.export_network is exporting.export_network
+    assert edgekd.profile is measuring.measure
+    assert edgekd.run is running.run
+
+
+def test_the_package_names_an_attribute_it_does_not_have() -> None:
+    with pytest.raises(AttributeError, match="module 'edgekd' has no attribute 'nothing'"):
+        _ = edgekd.nothing
