@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,10 +66,13 @@ def _package(name: str) -> Check:
 
 
 def _processor() -> Check:
-    from edgekd.trainer.precision import has_bf16
-
+    found = f"{platform.machine()}, {os.cpu_count()} CPUs"
+    try:
+        from edgekd.trainer.precision import has_bf16
+    except ImportError:  # of what is named above
+        return Check("processor", found)
     bf16 = "bf16 in hardware" if has_bf16() else "bf16 only emulated, fp32 is used"
-    return Check("processor", f"{platform.machine()}, {os.cpu_count()} CPUs, {bf16}")
+    return Check("processor", f"{found}, {bf16}")
 
 
 def _disk() -> Check:
@@ -77,10 +81,11 @@ def _disk() -> Check:
 
 
 def _gpu() -> Check:
-    import torch
+    with suppress(ImportError):
+        import torch
 
-    if torch.cuda.is_available():
-        return Check("GPU", torch.cuda.get_device_name(0))
+        if torch.cuda.is_available():
+            return Check("GPU", torch.cuda.get_device_name(0))
     return Check("GPU", "none", False, True, "Not needed; training is faster with one.")
 
 

@@ -52,14 +52,15 @@ def measure(
     """
     if out is not None:
         _check_file(out)
+    files = {path: model_file(path) for path in models}
     heard = _Heard(watch or Silent(), policy.max_seconds)
     records: list[dict[str, Any]] = []
     for together in _by_input(models):
-        files = [model_file(path) for path in together]
         with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
             given = _arrays(Path(folder), together, truth) if truth is not None else {}
             reach = plugins.load("device", device)()
-            records += profile(files, reach, policy, on_event=heard, **given)
+            these = [files[path] for path in together]
+            records += profile(these, reach, policy, on_event=heard, **given)
             heard.finished()
         truth = None if truth is None else replace(truth, reference=None)
     if out is not None:
