@@ -55,7 +55,9 @@ for _verb in FLOW:
 def main() -> None:
     """Entry point: turn edgekd's errors into one message and an exit code."""
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)  # a command's own exit code is returned
+        sys.exit(
+            cli.main(prog_name="edgekd", standalone_mode=False) or 0
+        )  # a command's own exit code is returned
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -87,7 +87,8 @@ def export_backbone(
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         try:
-            written = write(backbone, scratch, options, images)
+            with writing(out):
+                written = write(backbone, scratch, options, images)
         except GateError as error:
             raise GateError(f"{error} {_keep_rejected(scratch, out)}") from error
         manifest = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgekd.errors import EdgeKDError
 from edgekd.export._opset import NATIVE, lower
 
-__all__ = ["EXPORTERS", "OUTPUT", "Exporter", "reason_of"]
+__all__ = ["EXPORTERS", "OUTPUT", "Exporter", "cause_of", "reason_of"]
 
 OUTPUT = "logits"
 BATCH = "batch"
@@ -66,10 +66,16 @@ def torchscript(network: nn.Module, example: Tensor, name: str, file: Path, opse
 EXPORTERS: dict[str, Exporter] = {"dynamo": dynamo, "torchscript": torchscript}
 
 
-def reason_of(error: BaseException) -> str:
-    """One line that says why: PyTorch wraps the cause in a page of advice."""
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong in the first place."""
     while error.__cause__ is not None and not isinstance(error, EdgeKDError):
         error = error.__cause__
+    return error
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that says why: PyTorch wraps the cause in a page of advice."""
+    error = cause_of(error)
     lines = str(error).strip().splitlines() or ["no reason given"]
     return lines[0] if isinstance(error, EdgeKDError) else f"{type(error).__name__}: {lines[0]}"
 

@@ -9,6 +9,7 @@ file that does not agree with the network on real images is refused, whoever wro
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import edgekd
 from edgekd.data import Images
 from edgekd.errors import GateError, UsageError
 from edgekd.export import REJECTED, Written
-from edgekd.export._exporters import EXPORTERS, reason_of
+from edgekd.export._exporters import EXPORTERS, cause_of, reason_of
 from edgekd.export._graph import facts, finish, opset_of
 from edgekd.export._network import Baked, parameters, reference, reparameterised
 from edgekd.export._opset import NATIVE
@@ -108,6 +109,9 @@ def _attempt(
         )
     except Exception as error:  # exporters raise anything; the next one may still do it
         file.unlink(missing_ok=True)
+        cause = cause_of(error)
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise cause from None  # the next one would find no more space
         return Attempt(exporter, file, reason=reason_of(error))
     return Attempt(exporter, file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ def check_teacher(teacher: Backbone, scores: Scores) -> None:
     Raises:
         GateError: with the accuracy found and the one expected.
     """
+    check_answers(teacher, scores)
     chance = float(np.bincount(scores.targets).max() / scores.n)
     surely = wilson(int(scores.correct.sum()), scores.n, confidence=0.998).lo
     if scores.n >= 20 and (surely <= chance or scores.top1 < chance + (1 - chance) / 20):
@@ -31,6 +33,19 @@ def check_teacher(teacher: Backbone, scores: Scores) -> None:
             f"images; naming the most frequent class is right on {chance:.1%}. Expected clearly "
             "more: a teacher at chance teaches noise. Train or fine-tune it with edgekd teach, or "
             "check that its classes are in the order of this data's."
+        )
+
+
+def check_answers(network: Backbone, scores: Scores) -> None:
+    """Refuse a network whose answers are not even numbers.
+
+    Raises:
+        GateError: some logits are infinite or no numbers.
+    """
+    if not math.isfinite(scores.loss):
+        raise GateError(
+            f"{network.name} answers with infinities on {scores.n} images: its loss is "
+            f"{scores.loss}. Check that its weights are whole, or train it at a lower rate."
         )
 
 

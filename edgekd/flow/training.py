@@ -158,6 +158,7 @@ def _train(job: _Job, teacher: Backbone | None, splits: Splits) -> Artifact:
     task = Task(student, teacher, method, loaded, job.train, state, known)
     trained = Trainer(task, _teller(job)).run()
     test = evaluate(trained.model, loaded.test, _torch_device())
+    gates.check_answers(student, test)
     job.watch.say(f"{job.role} {student.name}: {test.top1:.1%} on {test.n} test images")
     origin = Origin(job.role, job.recipe, known, str(method), teacher, trained.facts)
     made = keep(replace(student, model=trained.model), job.out, origin, trained.validation, test)

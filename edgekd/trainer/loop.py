@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -162,7 +163,11 @@ class Trainer:
 
     def _judge(self) -> Scores:
         engine = self._engine
-        return evaluate(engine.result, self._task.loaders.validation, engine.accelerator.device)
+        device = engine.accelerator.device
+        scores = evaluate(engine.result, self._task.loaders.validation, device)
+        if not math.isfinite(scores.loss):  # parameters can be huge, and still be numbers
+            raise DivergedError(self._advice("the validation loss is no longer finite"))
+        return scores
 
     def _check(self) -> None:
         if not self._engine.is_finite():

@@ -53,7 +53,7 @@ class Mission:
     heard: Heard
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mission(tmp_path_factory: pytest.TempPathFactory) -> Mission:
     """A run folder; only to read."""
     folder, recipe, heard = tmp_path_factory.mktemp("mission") / "run", recipe_from(TABLE), Heard()

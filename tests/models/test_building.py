@@ -236,7 +236,7 @@ def test_a_file_of_weights_does_not_say_its_network(tmp_path: Path, teacher: nn.
 
 
 def test_a_recipe_without_a_name_is_told_so() -> None:
-    with pytest.raises(WeightsError, match="the recipe does not say which network it is. Write"):
+    with pytest.raises(WeightsError, match=r"the recipe does not say which network it is. Write"):
         build(Network(""), LABELS)
 
 

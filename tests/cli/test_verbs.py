@@ -1,0 +1,376 @@
+"""Verbs: what each takes, prints and returns, for a person and for a program."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import click
+import pytest
+
+from edgekd import __version__, cli
+from edgekd.cli import FLOW
+from edgekd.errors import DataError, DeviceError, EdgeKDError, GateError
+from edgekd.flow.checkup import Check
+from edgekd.recipe import Recipe, recipe_from
+from edgekd.trainer import Interrupted
+from tests.cli.conftest import Answer, Command
+
+VERBS = [str(verb.name) for verb in FLOW]
+TINY: list[str | Path] = ["--size", "8", "--limit", "300", "--precision", "fp32"]
+TINY += ["--batch-size", "32", "--epochs", "1"]
+
+
+def narrow(text: str) -> bool:
+    """Whether a table keeps within 80 columns; sentences are left to the terminal to break."""
+    rows = [line for line in text.splitlines() if line.startswith("  ")]
+    return bool(rows) and max(map(len, rows)) <= 80
+
+
+def read(answer: Answer) -> Any:
+    """What a program is told: JSON, and nothing else on standard output."""
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)
+
+
+# ---- help ----
+
+
+def test_the_overview(edgekd: Command) -> None:
+    answer = edgekd("--help")
+    assert answer.code == 0
+    assert answer.out.startswith("Usage: edgekd ")
+    verbs = answer.out.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  (\w+)  +\S", verbs, re.MULTILINE) == VERBS
+    assert "..." not in verbs
+    assert "Exit codes: 0 fine, 1 a gate or a check failed, 2 wrong usage" in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert edgekd("-h").out == answer.out
+    assert edgekd("--version").out.strip().endswith(__version__)
+
+
+def test_without_a_verb_the_overview_is_shown(edgekd: Command) -> None:
+    answer = edgekd()
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "Commands:" in answer.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_json(verb: str, edgekd: Command) -> None:
+    answer = edgekd(verb, "--help")
+    assert answer.code == 0
+    assert answer.err == ""
+    assert "--json" in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 80
+    assert re.search(r"\n\n  [A-Z]\w+.*\n", answer.out)  # a sentence that says what it does
+    assert edgekd(verb, "-h").out == answer.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_says_what_it_does(verb: str) -> None:
+    command = cli.cli.commands[verb]
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+
+
+# ---- the flow, verb by verb ----
+
+
+def test_the_flow_for_a_program_and_for_a_person(edgekd: Command, tmp_path: Path) -> None:
+    teacher, student, onnx = (tmp_path / name for name in ("t", "s", "s-onnx"))
+    lr = ["--lr", "0.1", "--epochs", "6"]
+    teach = ["teach", "--teacher", "resnet14", *TINY, *lr, "-o", teacher]
+    found = read(edgekd(*teach, "--json"))
+    assert found["path"] == str(teacher)
+    assert found["test"]["top1"] > 0.5
+    said = edgekd(*teach)
+    assert f"Next: edgekd distill --teacher {teacher} --student NAME --data digits --size 8" in (
+        said.out
+    )
+    assert "resnet14" in said.out
+    assert "already trained" in said.err
+    assert narrow(said.out)
+
+    distill = ["distill", "--teacher", teacher, "--student", "resnet8", *TINY, "-o", student]
+    found = read(edgekd(*distill, "--baseline", "epochs", "--json"))
+    assert set(found) >= {"path", "sha256", "validation", "test", "gain"}
+    assert found["gain"]["baseline_epochs"] == 1
+    said = edgekd(*distill, "--baseline", "epochs")
+    assert re.search(r"points of top-1, 95 % interval [+-]\d", said.out)
+    assert f"Next: edgekd export {student} --onnx" in said.out
+    assert narrow(said.out)
+
+    found = read(edgekd("export", student, "--onnx", "--json"))
+    assert found["path"] == str(onnx)
+    assert found["parity"]["passed"] is True
+    said = edgekd("export", student, "--opset", "17", "--float-input", "-o", tmp_path / "f")
+    assert said.code == 0, said.err
+    assert "opset 17" in said.out
+    assert "float32 (batch, 3, 8, 8)" in said.out
+    assert f"Next: edgekd profile {tmp_path / 'f'}" in said.out
+    assert narrow(said.out)
+
+    measured = tmp_path / "profile.json"
+    quick = ["--max-seconds", "0.5", "--data", "digits"]
+    found = read(edgekd("profile", onnx, *quick, "-o", measured, "--json"))
+    assert json.loads(measured.read_text()) == found
+    assert found[0]["accuracy"]["n"] == 359
+    said = edgekd("profile", onnx, tmp_path / "f" / "model.onnx", "--max-seconds", "0.5")
+    assert said.code == 0, said.err
+    assert "s-onnx" in said.out
+    assert "model.onnx" in said.out
+    assert "Against s-onnx/model.onnx: " in said.out
+    assert narrow(said.out)
+
+    found = read(edgekd("report", tmp_path, "--json"))
+    assert set(found) == {"html", "markdown", "json"}
+    said = edgekd("report", tmp_path, "-o", tmp_path / "else")
+    assert said.out.splitlines() == [
+        str(tmp_path / "else" / f"report.{end}") for end in ("html", "md", "json")
+    ]
+
+
+def test_run_as_its_own_recipe(edgekd: Command, tmp_path: Path) -> None:
+    """``--print-recipe`` into a file, the file into ``run``; once for each kind of reader."""
+    flags = ["--teacher", "resnet14", "--student", "resnet8", "--method", "0.5*ce + kd", *TINY]
+    sets = ["teach.epochs=4", "teach.lr=0.1", "teach.batch_size=32", "profile.max_seconds=0.5"]
+    flags += [word for text in sets for word in ("--set", text)]
+    printed = edgekd("run", *flags, "--print-recipe")
+    assert printed.err == ""
+    file = tmp_path / "mine.toml"
+    file.write_text(printed.out)
+    out = tmp_path / "run"
+    found = read(edgekd("run", file, "-o", out, "--baseline", "epochs", "--json"))
+    assert set(found) >= {"gain", "seconds", "report", "decisions", "command"}
+    assert found["command"].startswith("edgekd run ")
+
+    said = edgekd("run", file, "-o", out, "--baseline", "epochs")
+    assert said.code == 0, said.err
+    assert said.err.count("already") == 6
+    lines = [line.split() for line in said.out.splitlines() if line.strip()]
+    assert lines[0] == ["teacher", "baseline", "student"]
+    assert lines[1] == ["resnet14", "resnet8", "resnet8"]
+    words = said.out
+    for row in ("parameters", "file size", "MACs", "top-1", "[95 %]", "median latency", "p95"):
+        assert row in words
+    assert "…" not in words
+    assert "Gain of distilling over the student alone (1 epoch):" in words
+    assert f"Report: {out / 'report.html'}" in words
+    assert narrow(words)
+
+
+# ---- recipes from flags ----
+
+ROUND_TRIPS: dict[str, tuple[list[str], list[str]]] = {
+    "nothing": ([], []),
+    "names": (
+        ["--teacher", "resnet20:runs/w.pth", "--student", "wrn_16_1"],
+        ["teacher.name=resnet20", "teacher.weights='runs/w.pth'", "student.name=wrn_16_1"],
+    ),
+    "method": (["--method", "ce + 0..1*at"], ["method=ce + 0..1*at"]),
+    "data": (
+        ["--data", "images", "--size", "32", "--limit", "7"],
+        ["data.source=images", "data.size=32", "data.limit=7"],
+    ),
+    "train": (
+        ["--epochs", "3", "--batch-size", "7", "--lr", "0.3", "--seed", "5", "--precision", "bf16"],
+        [
+            "train.epochs=3",
+            "train.batch_size=7",
+            "train.lr=0.3",
+            "train.seed=5",
+            "train.precision=bf16",
+        ],
+    ),
+    "set": (
+        ["--set", "train.ema=0.9", "--set", 'train.trackers=["wandb"]', "--set", "export.opset=17"],
+        ["train.ema=0.9", 'train.trackers=["wandb"]', "export.opset=17"],
+    ),
+    "the last word": (["--epochs", "3", "--set", "train.epochs=4"], ["train.epochs=4"]),
+    "a name that must be quoted": (
+        ["--data", 'a "b" \\ ä'],
+        ["data.source='a \"b\" \\ ä'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROUND_TRIPS)
+def test_flags_make_a_recipe_that_is_read_back(name: str, edgekd: Command, tmp_path: Path) -> None:
+    flags, overrides = ROUND_TRIPS[name]
+    answer = edgekd("distill", *flags, "--print-recipe")
+    assert answer.code == 0, answer.err
+    file = tmp_path / "r.toml"
+    file.write_text(answer.out)
+    expected = recipe_from({}, overrides)
+    assert Recipe.load(file) == expected
+    assert edgekd("run", file, "--print-recipe").out == answer.out
+    assert read(edgekd("distill", *flags, "--print-recipe", "--json")) == expected.to_dict()
+
+
+def test_flags_win_over_the_recipe_file(edgekd: Command, tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('[train]\nepochs = 7\nlr = 0.5\n[student]\nname = "resnet14"\n[teach]\nlr = 1')
+    for verb in ("run", "distill"):
+        source = [file] if verb == "run" else ["--recipe", file]
+        found = read(edgekd(verb, *source, "--lr", "0.25", "--print-recipe", "--json"))
+        assert found["train"]["epochs"] == 7
+        assert found["train"]["lr"] == 0.25
+        assert found["teach"]["lr"] == 1
+        assert found["student"]["name"] == "resnet14"
+    command = ["teach", "--teacher", "resnet20", "--recipe", file, "--lr", "0.25"]
+    found = read(edgekd(*command, "--print-recipe", "--json"))
+    assert found["teach"]["lr"] == 0.25
+    assert found["train"]["lr"] == 0.5
+    assert found["teacher"]["name"] == "resnet20"
+
+
+def test_an_artifact_knows_its_name(edgekd: Command, taught: Path) -> None:
+    found = read(edgekd("distill", "--teacher", taught, "--print-recipe", "--json"))
+    assert found["teacher"] == {"name": "", "weights": str(taught)}
+
+
+# ---- lists, doctor, completion ----
+
+KINDS = {
+    "method": {"ce", "kd", "at", "fitnet"},
+    "model": {"resnet8", "resnet18", "torchvision/resnet18"},
+    "dataset": {"digits", "folder", "torchvision", "hf", "wds"},
+    "device": {"local"},
+    "runtime": {"ort"},
+    "recipe": {"digits"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists(kind: str, edgekd: Command) -> None:
+    found = read(edgekd("list", kind, "--json"))
+    assert set(found) >= KINDS[kind]
+    printed = edgekd("list", kind)
+    assert printed.code == 0
+    assert [line.split()[0] for line in printed.out.splitlines()] == list(found)
+    if kind != "model":
+        assert all(found.values())
+
+
+def test_a_part_of_a_name(edgekd: Command) -> None:
+    found = read(edgekd("list", "model", "resnet8x", "--json"))
+    assert set(found) == {"resnet8x4"}
+    nothing = edgekd("list", "method", "zzz")
+    assert nothing.code == 0
+    assert nothing.out == ""
+    assert "No method has 'zzz' in its name." in nothing.err
+
+
+def test_doctor(edgekd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(edgekd("doctor", "--json"))
+    assert {"python", "torch", "processor", "disk", "GPU"} <= {check["name"] for check in found}
+    assert edgekd("doctor").code == 0
+
+    def sick() -> list[Check]:
+        return [
+            Check("torch", "none", ok=False, advice="pip install torch"),
+            Check("GPU", "none", ok=False, optional=True),
+        ]
+
+    monkeypatch.setattr("edgekd.flow.checkup.checkup", sick)
+    answer = edgekd("doctor")
+    assert answer.code == 1
+    assert re.search(r"PROBLEM +torch +none\n +pip install torch", answer.out)
+    assert edgekd("doctor", "--json").code == 1
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [("bash", "complete -o"), ("zsh", "#compdef edgekd"), ("fish", "complete --no-files")],
+)
+def test_completion(shell: str, words: str, edgekd: Command) -> None:
+    answer = edgekd("completion", shell)
+    assert answer.code == 0, answer.err
+    assert words in answer.out
+    assert "_EDGEKD_COMPLETE" in answer.out
+    found = read(edgekd("completion", shell, "--json"))
+    assert found == {"shell": shell, "script": answer.out.removesuffix("\n")}
+
+
+def test_the_shell_completes_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "from edgekd.cli import main; import sys; sys.argv = ['edgekd']; main()"
+    asked = {"_EDGEKD_COMPLETE": "bash_complete", "COMP_WORDS": "edgekd dist", "COMP_CWORD": "1"}
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split(",")[-1].strip() == "distill"
+
+
+# ---- codes ----
+
+ERRORS: list[tuple[BaseException, int, str]] = [
+    (GateError("too low"), 1, "edgekd: too low"),
+    (DeviceError("gone"), 1, "edgekd: gone"),
+    (EdgeKDError("what"), 1, "edgekd: what"),
+    (DataError("no images"), 2, "edgekd: no images"),
+    (OSError(5, "Input/output error", "x.png"), 1, "edgekd: [Errno 5] Input/output error: 'x.png'"),
+    (KeyboardInterrupt(), 130, "edgekd: stopped."),
+    (
+        Interrupted(),
+        130,
+        "edgekd: stopped. The state is saved: give the same command again to go on.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "said"), ERRORS, ids=lambda value: type(value).__name__)
+def test_exit_codes(
+    error: BaseException, code: int, said: str, edgekd: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("edgekd.report.write", fail)
+    answer = edgekd("report", ".")
+    assert answer.code == code
+    assert answer.out == ""
+    assert answer.err.strip() == said
+
+
+def test_a_bug_is_not_hidden(edgekd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("edgekd.report.write", fail)
+    with pytest.raises(ZeroDivisionError):
+        edgekd("report", ".")
+
+
+# ---- what profiling loads ----
+
+WITHOUT_TORCH = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
+from edgekd.cli import main
+main()
+"""
+
+
+def test_a_plain_file_is_profiled_without_torch(tmp_path: Path) -> None:
+    make: Callable[[Path], Path] = run_path(
+        str(Path(__file__).parents[1] / "agent" / "tiny_models.py")
+    )["classifier"]
+    file = make(tmp_path / "plain.onnx")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "profile", file, "--max-seconds", "0.5", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["timing"]["n"] > 10
+    loaded = {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+    assert "edgekd" in loaded
+    assert not loaded & {"torch", "timm", "torchvision", "accelerate", "sklearn"}
