@@ -17,6 +17,11 @@ from edgekd.cli._options import (
     train_options,
 )
 
+MISSING = {
+    "teacher": "Give NAME:WEIGHTS, or a folder that edgekd teach made.",
+    "student": "Give the name of a smaller network; edgekd list model has them.",
+}
+
 
 @click.command(short_help="Distil a student from a teacher.")
 @click.option("--teacher", metavar="NAME", help="NAME:WEIGHTS, or an artifact's folder.")
@@ -53,6 +58,9 @@ def distill(
     if print_recipe:
         show_recipe(made, as_json=as_json)
         return
+    for role in ("teacher", "student"):
+        if recipe is None and not flags[role] and not getattr(made, role).weights:
+            raise click.UsageError(f"--{role} is missing. {MISSING[role]}")
     from edgekd.cli._screen import Screen
     from edgekd.cli._tables import gain_sentence, print_networks
     from edgekd.flow.baseline import compare_alone

@@ -301,7 +301,12 @@ CASES: dict[str, tuple[Case, int, list[str]]] = {
     "no teacher": (
         lambda p: ["distill", "--student", "resnet8", "-o", p.out],
         2,
-        ["teacher", "has no weights", "edgekd teach"],
+        ["--teacher is missing", "NAME:WEIGHTS", "edgekd teach"],
+    ),
+    "no student": (
+        lambda p: ["distill", "--teacher", p.teacher, "-o", p.out],
+        2,
+        ["--student is missing", "edgekd list model"],
     ),
     "missing weights": (
         lambda p: p.distill(teacher=f"resnet14:{p.tmp / 'none.pth'}"),

@@ -184,7 +184,8 @@ def test_a_plug_in_is_given_what_stands_behind_its_name(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(plugins, "load", load)
     monkeypatch.setenv("HOME", "/home/me")
-    for text in ("digits", "hf/org/name", "torchvision/mnist@/data", "./digits", "~/pets", "/x"):
+    own = ("./digits", "~/pets", "/x", "folder/x")
+    for text in ("digits", "hf/org/name", "torchvision/mnist@/data", *own):
         find(text)
     assert asked == [
         ("dataset", "digits", ""),
@@ -193,6 +194,7 @@ def test_a_plug_in_is_given_what_stands_behind_its_name(monkeypatch: pytest.Monk
         ("dataset", "folder", "digits"),
         ("dataset", "folder", "/home/me/pets"),
         ("dataset", "folder", "/x"),
+        ("dataset", "folder", "folder/x"),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import tarfile
 from collections.abc import Callable
 
@@ -91,6 +92,21 @@ def test_epochs_and_seeds_differ(photos: dict[str, Split], augment: str) -> None
     assert not same(epoch(photos["folder"], augment, seed=7, number=2), first)
 
 
+@pytest.mark.parametrize("augment", ["shift", "timm"])
+def test_an_image_is_augmented_anew_in_each_epoch(photos: dict[str, Split], augment: str) -> None:
+    first, second = (
+        {
+            index: image
+            for batch in epoch(photos["folder"], augment, seed=7, number=number)
+            for index, image in zip(batch.index.tolist(), batch.image, strict=True)
+        }
+        for number in (1, 2)
+    )
+    both = first.keys() & second.keys()
+    assert len(both) > 10
+    assert sum(torch.equal(first[index], second[index]) for index in both) < 3
+
+
 def test_one_loader_serves_epoch_after_epoch(photos: dict[str, Split]) -> None:
     loader = StreamLoader(photos["tar"], PREPROCESS, 6, "shift+flip", 7, workers=2)
     for number in (1, 2, 1):
@@ -102,13 +118,19 @@ def test_one_loader_serves_epoch_after_epoch(photos: dict[str, Split]) -> None:
 
 
 def test_the_global_generators_are_left_alone(photos: dict[str, Split]) -> None:
-    torch.manual_seed(1)
-    np.random.seed(1)
-    expected = torch.rand(1), np.random.random()
-    torch.manual_seed(1)
-    np.random.seed(1)
+    def drawn() -> tuple[float, float, float]:
+        return torch.rand(1).item(), np.random.random(), random.random()
+
+    def seed() -> None:
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+
+    seed()
+    expected = drawn()
+    seed()
     epoch(photos["folder"], "timm", seed=7)
-    assert (torch.rand(1), np.random.random()) == expected
+    assert drawn() == expected
 
 
 def test_shifting_moves_the_decoded_image_over_black(photos: dict[str, Split]) -> None:

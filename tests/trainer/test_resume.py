@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import torch
 from torch import nn
 
 from edgekd.errors import UsageError
+from edgekd.loading import Splits, loaders
+from edgekd.loading.stream import StreamLoader
 from edgekd.trainer import RESULT, Interrupted, Task, Trained, Trainer, checkpoint
+from tests.trainer.conftest import DATA
 
 MakeTask = Callable[..., Task]
 
@@ -86,6 +90,26 @@ def test_the_generators_are_part_of_the_state(task: MakeTask) -> None:
     assert_equal(state(Trainer(with_dropout("cut")).run()), state(expected))
 
 
+@pytest.mark.parametrize("augment", ["shift", "timm"])
+def test_streamed_images(augment: str, splits: Splits, task: MakeTask) -> None:
+    """Who decodes as it goes draws from generators of its own, and not from the network's."""
+    data = replace(DATA, memory_gb=1e-9, workers=0, augment=augment)
+
+    def streamed(folder: str) -> Task:
+        made = task(folder=folder, checkpoint_minutes=0.0)
+        made.student.model.get_submodule("head").register_module("drop", nn.Dropout(0.5))
+        stream = loaders(
+            replace(splits, augment=augment), made.student.preprocess, data, made.train
+        )
+        assert isinstance(stream.train, StreamLoader)
+        return replace(made, loaders=stream)
+
+    expected = Trainer(streamed("whole")).run()
+    with pytest.raises(KilledError):
+        Trainer(streamed("cut"), killed_at(8)).run()
+    assert_equal(state(Trainer(streamed("cut")).run()), state(expected))
+
+
 def test_adapters_are_in_the_checkpoint_and_not_in_the_student(task: MakeTask) -> None:
     made = task("ce + fitnet", teacher="resnet14", checkpoint_minutes=0.0)
     trainer = Trainer(made)
@@ -100,21 +124,45 @@ def test_adapters_are_in_the_checkpoint_and_not_in_the_student(task: MakeTask) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_stops(number: signal.Signals, task: MakeTask) -> None:
-    settings = {"ema": 0.8, "checkpoint_minutes": 60.0}
-    expected = Trainer(task(folder="whole", **settings)).run()
+def test_a_signal_saves_and_stops(
+    number: signal.Signals, task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two lines of metrics as well: the sums of the next one are part of the state."""
+    settings = {"ema": 0.8, "checkpoint_minutes": 60.0, "log_steps": 4}
+    whole = task(folder="whole", **settings)
+    expected = Trainer(whole).run()
+    cut = task(folder="cut", **settings)
+    steps: list[int] = []
 
-    def tell(done: int, total: int, note: str) -> None:
-        if done == 6:
+    def constrain() -> None:
+        steps.append(1)
+        if len(steps) == 7:
             os.kill(os.getpid(), number)
 
-    cut = task(folder="cut", **settings)
+    monkeypatch.setattr(cut.method, "constrain", constrain)
     before = signal.getsignal(number)
     with pytest.raises(Interrupted):
-        Trainer(cut, tell).run()
+        Trainer(cut).run()
     assert signal.getsignal(number) is before
-    assert torch.load(cut.folder / checkpoint.NAME, weights_only=True)["step"] in (6, 7)
-    assert_equal(state(Trainer(task(folder="cut", **settings)).run()), state(expected))
+    assert torch.load(cut.folder / checkpoint.NAME, weights_only=True)["step"] == 7
+    assert metrics(cut)[-1]["step"] == 5
+    again = task(folder="cut", **settings)
+    assert_equal(state(Trainer(again).run()), state(expected))
+    assert metrics(again) == metrics(whole)
+
+
+def test_a_second_signal_does_not_wait(task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = task(checkpoint_minutes=60.0)
+
+    def constrain() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(made.method, "constrain", constrain)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        Trainer(made).run()
+    assert not isinstance(stopped.value, Interrupted)
+    assert not (made.folder / checkpoint.NAME).exists()
 
 
 def test_a_line_cut_in_half_is_written_again(task: MakeTask) -> None:
