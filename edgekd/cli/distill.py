@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +18,9 @@ from edgekd.cli._options import (
     show_recipe,
     train_options,
 )
+
+if TYPE_CHECKING:
+    from edgekd.recipe import Recipe
 
 MISSING = {
     "teacher": "Give NAME:WEIGHTS, or a folder that edgekd teach made.",
@@ -58,9 +63,8 @@ def distill(
     if print_recipe:
         show_recipe(made, as_json=as_json)
         return
-    for role in ("teacher", "student"):
-        if recipe is None and not flags[role] and not getattr(made, role).weights:
-            raise click.UsageError(f"--{role} is missing. {MISSING[role]}")
+    if recipe is None:
+        _check_named(made, flags)
     from edgekd.cli._screen import Screen
     from edgekd.cli._tables import gain_sentence, print_networks
     from edgekd.flow.baseline import compare_alone
@@ -84,3 +88,10 @@ def distill(
     if gain is not None:
         click.echo(gain_sentence(gain))
     click.echo(f"Next: edgekd export {out} --onnx")
+
+
+def _check_named(made: Recipe, flags: Mapping[str, object]) -> None:
+    """The default names are examples: nobody means them who named none."""
+    for role, advice in MISSING.items():
+        if not flags[role] and not getattr(made, role).weights:
+            raise click.UsageError(f"--{role} is missing. {advice}")

@@ -64,11 +64,9 @@ def measure(
             heard.finished()
         truth = None if truth is None else replace(truth, reference=None)
     if out is not None:
+        runs = (run for event in heard.samples for run in sample_lines(event))
         write_json(out, records)
-        lines = "".join(
-            json.dumps(run) + "\n" for event in heard.samples for run in sample_lines(event)
-        )
-        write_text(out.with_suffix(".samples.jsonl"), lines)
+        write_text(out.with_suffix(".samples.jsonl"), "".join(f"{json.dumps(r)}\n" for r in runs))
     return records
 
 
