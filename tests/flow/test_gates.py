@@ -64,6 +64,11 @@ def test_a_teacher_must_know_more_than_the_frequent_class(
     assert refused.value.exit_code == 1
 
 
+@pytest.mark.parametrize("n", [2, 8, 20, 40])
+def test_few_images_never_refuse_a_perfect_teacher(n: int) -> None:
+    check_teacher(backbone(4), scores(n, n, n // 2, classes=2))
+
+
 def test_swapped() -> None:
     big, small = backbone(32, name="big"), backbone(4, name="small")
     check_sizes(teacher=big, student=small)

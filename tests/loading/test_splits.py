@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -50,6 +50,8 @@ def unnamed(targets: Iterable[int]) -> Split:
     st.lists(st.integers(2, 40), min_size=2, max_size=6),
     st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
+@example([2, 3], 0.99)  # a share that rounds to the whole class
+@example([40, 2], 0.001)  # and one that rounds to nothing
 @settings(max_examples=60, deadline=None)
 def test_holding_out_takes_the_share_of_each_class_and_nothing_twice(
     sizes: list[int], share: float

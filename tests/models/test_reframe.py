@@ -79,7 +79,7 @@ def test_a_teacher_answers_as_it_would_to_images_of_its_own() -> None:
         Method.parse("ce + kd + at"),
     )
     raw = pixels(32)
-    shown = teacher(Normalise(preprocess(32, IMAGENET))(raw))
+    shown = teacher(Normalise(preprocess(32, IMAGENET))(raw).requires_grad_())
     with torch.no_grad():
         expected = model(Normalise(own)(raw))
     assert torch.allclose(shown.logits, expected, atol=1e-5)
