@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,21 +19,32 @@ class Features:
     """(B, D): pooled, before the classifier."""
     stages: tuple[Tensor, ...] = ()
     """(B, C_i, H_i, W_i) each: one map a resolution, fine to coarse."""
+    preacts: tuple[Tensor, ...] = ()
+    """The same maps before their last activation; the maps themselves where there is none."""
     blocks: tuple[tuple[Tensor, ...], ...] = ()
-    """The block outputs of each stage, (B, C_i, H_i, W_i) each."""
+    """The block outputs of each stage, (B, C_i, H_i, W_i) each; the last is the stage's map."""
 
     def float(self) -> Features:
         """The same in float32, so that losses never run in half precision."""
+        return self.mapped(Tensor.float)
+
+    def detached(self) -> Features:
+        """The same without a way back to the network that showed them."""
+        return self.mapped(Tensor.detach)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Features:
+        """The same with each tensor changed."""
         return Features(
-            self.logits.float(),
-            None if self.embedding is None else self.embedding.float(),
-            tuple(stage.float() for stage in self.stages),
-            tuple(tuple(block.float() for block in blocks) for blocks in self.blocks),
+            change(self.logits),
+            None if self.embedding is None else change(self.embedding),
+            tuple(map(change, self.stages)),
+            tuple(map(change, self.preacts)),
+            tuple(tuple(map(change, blocks)) for blocks in self.blocks),
         )
 
 
 LOGITS = frozenset({"logits"})
-DEPTHS = ("logits", "embedding", "stages", "blocks")
+DEPTHS = ("logits", "embedding", "stages", "preacts", "blocks")
 
 
 def pair_stages(student: Features, teacher: Features) -> list[tuple[Tensor, Tensor]]:
@@ -45,6 +57,23 @@ def pair_stages(student: Features, teacher: Features) -> list[tuple[Tensor, Tens
     if not count:
         raise ValueError("expected feature maps of both networks, and one of them shows none")
     return list(zip(student.stages[-count:], teacher.stages[-count:], strict=True))
+
+
+def spatial(maps: Iterable[Tensor]) -> list[Tensor]:
+    """Those maps (B, C, H, W) that have places to tell apart: two or more each way.
+
+    Raises:
+        ValueError: there is none.
+    """
+    every = list(maps)
+    found = [map for map in every if min(map.shape[2:]) > 1]
+    if not found:
+        sizes = ", ".join(f"{map.shape[2]}x{map.shape[3]}" for map in every) or "none"
+        raise ValueError(
+            f"expected feature maps of at least 2x2 places, got {sizes}; "
+            "give larger images (data.size) or take a method that looks at logits"
+        )
+    return found
 
 
 def same_size(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import RecipeError
+from edgekd.formula import parse_method
 from edgekd.profiles import find_profile
 from edgekd.strict import (
     DECAY,
@@ -23,7 +24,6 @@ from edgekd.strict import (
     line_of,
     one_of,
     override,
-    parse_method,
     term_table,
 )
 
@@ -168,6 +168,8 @@ class Recipe:
     data: Data = field(default_factory=Data)
     teacher: Network = field(default_factory=Network)
     student: Network = field(default_factory=Network)
+    peer: Network = field(default_factory=lambda: Network(""))
+    """A network that learns beside the student, in place of a teacher."""
     method: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: parse_method(METHOD))
     teach: Train = field(default_factory=Train)
     """How the teacher is trained where it comes without weights."""

@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from edgekd.errors import RecipeError, hint
+from edgekd.formula import parse_method
 
 T = TypeVar("T")
 Rule = tuple[Callable[[Any], bool], str]
@@ -43,38 +44,6 @@ def check_ranges(made: object, **rules: Rule) -> None:
             raise RecipeError(f"{name} is {value!r}; expected {wanted}.", name)
 
 
-def parse_method(text: str) -> dict[str, dict[str, Any]]:
-    """Read ``"ce + 0.9*kd + 0..1*at"``: names with an optional weight, or a ramp, in front.
-
-    Raises:
-        RecipeError: an empty term, a weight that is no number, or a term named twice.
-    """
-    terms: dict[str, dict[str, Any]] = {}
-    for part in text.split("+"):
-        weight, star, name = (piece.strip() for piece in part.rpartition("*"))
-        if not name.isidentifier():
-            raise RecipeError(
-                f"method {text!r}: {part.strip()!r} is not a term. " + _SYNTAX, "method"
-            )
-        if name in terms:
-            raise RecipeError(
-                f"method {text!r} names {name!r} twice; add up the weights.", "method"
-            )
-        try:
-            ends = [float(end) for end in weight.split("..")] if star else [1.0]
-        except ValueError:
-            ends = []
-        if not ends or not all(_fits(end, float) for end in ends):
-            raise RecipeError(
-                f"method {text!r}: weight {weight!r} is no number. {_SYNTAX}", "method"
-            )
-        terms[name] = {"weight": ends[0] if len(ends) == 1 else ends}
-    return terms
-
-
-_SYNTAX = 'Write for example "ce + 0.9*kd + at", or "0..1*kd" for a weight that grows.'
-
-
 def override(table: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     path = key.strip().split(".")
@@ -107,6 +76,12 @@ def term_table(name: str, value: Any) -> dict[str, Any]:
         raise RecipeError(
             f"method.{name}.weight is {weight!r}; expected a number, or two for a ramp.",
             f"method.{name}.weight",
+        )
+    over = table.get("over", [])
+    if not isinstance(over, list) or not all(isinstance(inner, str) for inner in over):
+        raise RecipeError(
+            f"method.{name}.over is {over!r}; expected a list of the terms it changes.",
+            f"method.{name}.over",
         )
     table["weight"] = [float(end) for end in ends] if len(ends) > 1 else float(ends[0])
     return table

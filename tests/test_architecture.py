@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "edgekd"
 LAYERS = [  # lowest first; a part may import the parts of lower layers, and itself
     {"edgekd", "errors", "agent"},
-    {"plugins", "strict", "profiles", "files", "intervals", "preprocess", "watching"},
+    {"formula", "plugins", "profiles", "files", "intervals", "preprocess", "watching"},
+    {"strict"},
     {"recipe", "artifact", "records", "features", "data", "devices"},
     {"loading", "models", "methods"},
     {"export", "trainer", "profiling", "report"},

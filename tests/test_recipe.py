@@ -131,7 +131,7 @@ def test_a_recipe_cannot_be_changed() -> None:
         ("[trian]\nepochs = 1", "line 1: unknown key 'trian'. Did you mean train?"),
         ("[data]\nsize = 'big'", "line 2: data.size is 'big'; expected a whole number"),
         ("train = 3", "line 1: train is 3; expected a table"),
-        ("method = 'ce + ce'", "line 1: method 'ce . ce' names 'ce' twice"),
+        ("method = 'ce + ce'", "line 1: method 'ce . ce': 'ce' stands there twice"),
         ("method = 3", "line 1: method is 3; expected a table"),
         ("[method]\nkd = { weight = '1' }", "line 2: method.kd.weight is '1'; expected a number"),
         ("[method]\nkd = { hot = 2000-01-01 }", "line 2: method.kd.hot is .*; expected a number"),

@@ -19,60 +19,11 @@ from edgekd.strict import (
     line_of,
     one_of,
     override,
-    parse_method,
     term_table,
 )
 
 FORMULA = st.text("ce+kd*.01 e-")
 """Nearly formulas: they reach further into the parser than arbitrary text does."""
-
-
-@pytest.mark.parametrize(
-    ("text", "weights"),
-    [
-        ("ce", {"ce": 1.0}),
-        ("ce + 0.9*kd + at", {"ce": 1.0, "kd": 0.9, "at": 1.0}),
-        ("0..1*kd", {"kd": [0.0, 1.0]}),
-        (" .5 .. 1e-3 * kd ", {"kd": [0.5, 0.001]}),
-        ("-1*kd", {"kd": -1.0}),
-    ],
-)
-def test_a_formula_is_names_with_weights_or_ramps(text: str, weights: dict[str, Any]) -> None:
-    assert parse_method(text) == {name: {"weight": weight} for name, weight in weights.items()}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "'' is not a term"),
-        ("ce +", "'' is not a term"),
-        ("0.9*", r"'0.9\*' is not a term"),
-        ("ce kd", "'ce kd' is not a term"),
-        ("kd + 2*kd", "names 'kd' twice; add up the weights"),
-        ("much*kd", "weight 'much' is no number. Write for example"),
-        ("0..y*kd", "weight '0..y' is no number"),
-        ("nan*kd", "weight 'nan' is no number"),
-        ("0..inf*kd", "weight '0..inf' is no number"),
-    ],
-)
-def test_a_wrong_formula_is_refused_with_the_part_at_fault(text: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message) as refused:
-        parse_method(text)
-    assert refused.value.key == "method"
-
-
-@given(st.text() | FORMULA)
-@settings(deadline=None)
-def test_any_text_is_a_formula_or_a_recipe_error(text: str) -> None:
-    try:
-        found = parse_method(text)
-    except RecipeError:
-        return
-    assert found
-    for name, table in found.items():
-        ends = table["weight"] if isinstance(table["weight"], list) else [table["weight"]]
-        assert name.isidentifier()
-        assert all(math.isfinite(end) for end in ends)
 
 
 @given(st.text() | st.builds("{}={}".format, st.sampled_from(["method", "train.lr"]), FORMULA))

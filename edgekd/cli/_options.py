@@ -18,6 +18,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 output = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.")
 restart = click.option("--restart", is_flag=True, help="Throw away what the folder holds.")
 
+METHOD_HELP = 'Such as "ce + 0.9*kd + at", or auto; see edgekd list method.'
+
 DATA = {
     "data": ("data.source", str, "digits, a folder or tar, torchvision/NAME, hf/NAME, wds/FOLDER."),
     "size": ("data.size", int, "Side of the square input in pixels; 0 takes the network's own."),
@@ -58,7 +60,8 @@ def recipe_of(
     """The recipe that a file (or the defaults) and the flags make together.
 
     Args:
-        flags: what the shared options gave, and ``teacher``, ``student``, ``method``.
+        flags: what the shared options gave, and ``teacher``, ``student``, ``peer``,
+            ``method``.
         section: which part the training flags go to, ``train`` or ``teach``.
         source: a recipe's path or name.
     """
@@ -71,7 +74,7 @@ def recipe_of(
     for name, (key, _, _) in TRAIN.items():
         if flags.get(name) is not None:
             overrides.append(f"{section}.{key}={json.dumps(flags[name])}")
-    for role in ("teacher", "student"):
+    for role in ("teacher", "student", "peer"):
         if flags.get(role) is not None:
             network = Network.parse(flags[role])
             overrides.append(f"{role}.name={json.dumps(network.name)}")

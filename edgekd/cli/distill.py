@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekd.cli._options import (
+    METHOD_HELP,
     as_json,
     data_options,
     output,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from edgekd.recipe import Recipe
 
 MISSING = {
-    "teacher": "Give NAME:WEIGHTS, or a folder that edgekd teach made.",
+    "teacher": "Give NAME:WEIGHTS, or a folder that edgekd teach made; or a --peer.",
     "student": "Give the name of a smaller network; edgekd list model has them.",
 }
 
@@ -31,7 +32,8 @@ MISSING = {
 @click.command(short_help="Distil a student from a teacher.")
 @click.option("--teacher", metavar="NAME", help="NAME:WEIGHTS, or an artifact's folder.")
 @click.option("--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model.")
-@click.option("--method", metavar="SUM", help='Such as "ce + 0.9*kd + at"; see edgekd list method.')
+@click.option("--peer", metavar="NAME", help="Learn beside this network, each the other's teacher.")
+@click.option("--method", metavar="SUM", help=METHOD_HELP)
 @click.option("--recipe", metavar="NAME", help="A recipe's name or .toml file to start from.")
 @click.option(
     "--baseline",
@@ -63,6 +65,8 @@ def distill(
     if print_recipe:
         show_recipe(made, as_json=as_json)
         return
+    if flags["peer"] and flags["teacher"]:
+        raise click.UsageError("--teacher and --peer: a student learns from one of them.")
     if recipe is None:
         _check_named(made, flags)
     from edgekd.cli._screen import Screen
@@ -93,5 +97,7 @@ def distill(
 def _check_named(made: Recipe, flags: Mapping[str, object]) -> None:
     """The default names are examples: nobody means them who named none."""
     for role, advice in MISSING.items():
+        if role == "teacher" and flags["peer"]:
+            continue
         if not flags[role] and not getattr(made, role).weights:
             raise click.UsageError(f"--{role} is missing. {advice}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edgekd.cli._options import (
+    METHOD_HELP,
     as_json,
     data_options,
     output,
@@ -30,7 +31,7 @@ DEMO = "digits"
     help="NAME[:WEIGHTS], or an artifact's folder; trained here without.",
 )
 @click.option("--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model.")
-@click.option("--method", metavar="SUM", help='Such as "ce + 0.9*kd + at"; see edgekd list method.')
+@click.option("--method", metavar="SUM", help=METHOD_HELP)
 @click.option(
     "--baseline",
     type=click.Choice(["cost", "epochs", "none"]),

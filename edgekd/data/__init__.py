@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,13 @@ class Batch:
     """(B,) int64: which images of the split these are."""
     progress: float = 0.0
     """How far the training is, in [0, 1]."""
+
+    def to(self, device: Any) -> Batch:
+        """The same on another torch device."""
+        image, target, index = (
+            tensor.to(device, non_blocking=True) for tensor in (self.image, self.target, self.index)
+        )
+        return Batch(image, target, index, self.progress)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,9 @@ class Images:
 
 class Loader(Protocol):
     """Batches of one split. The same epoch is always the same batches, from any start."""
+
+    targets: Tensor
+    """(N,) int64: class of each image of the split."""
 
     def __len__(self) -> int:
         """Batches an epoch."""

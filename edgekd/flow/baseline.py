@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.artifact import Artifact
+from edgekd.flow.choosing import check_peer
 from edgekd.flow.gates import equal_cost_epochs, gain
 from edgekd.flow.training import teacher_of, train_alone
 from edgekd.models import from_artifact
@@ -42,14 +43,24 @@ def compare_alone(
     """
     epochs = recipe.train.epochs
     if baseline == "cost":
-        labels = student.manifest["labels"]
-        epochs = equal_cost_epochs(epochs, teacher_of(recipe, labels), from_artifact(student))
+        epochs = equal_cost_epochs(epochs, *_cost(recipe, student))
         watch.say(
             f"the baseline trains {epochs} epochs alone, as much computing as "
             f"{recipe.train.epochs} epochs with the teacher"
         )
     alone = train_alone(recipe, out, epochs, watch, restart=restart)
     return alone, gain(_correct(student), _correct(alone), epochs, baseline)
+
+
+def _cost(recipe: Recipe, student: Artifact) -> tuple[int, int]:
+    """Multiply-accumulates of one image, forward, of the student and of all beside it.
+
+    A peer is trained, which costs as much as three forward passes.
+    """
+    own = from_artifact(student).macs()
+    if check_peer(recipe):
+        return own, 3 * from_artifact(Artifact.open(student.path / "peer")).macs()
+    return own, teacher_of(recipe, student.manifest["labels"]).macs()
 
 
 def answers(artifact: Artifact) -> dict[str, Any]:

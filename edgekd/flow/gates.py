@@ -64,12 +64,15 @@ def check_sizes(teacher: Backbone, student: Backbone) -> None:
         )
 
 
-def equal_cost_epochs(epochs: int, teacher: Backbone, student: Backbone) -> int:
+def equal_cost_epochs(epochs: int, student: int, beside: int) -> int:
     """Epochs the student alone can train for what distilling it costs.
 
-    A training step costs about three forward passes; distilling adds the teacher's one.
+    Args:
+        epochs: of the distilling.
+        student: its multiply-accumulates, forward; a training step costs about three times that.
+        beside: those of all that runs beside it, a teacher's one forward pass for instance.
     """
-    return max(1, round(epochs * (1 + teacher.macs() / (3 * student.macs()))))
+    return max(1, round(epochs * (1 + beside / (3 * student))))
 
 
 def gain(

@@ -29,24 +29,41 @@ def fingerprint(
     data: Data,
     splits: Splits,
     teacher: Backbone | None,
+    peer: Network,
 ) -> str:
     """Hash of all that decides the weights.
 
     Of weights to start from it is their content; of images, which may be many, names and classes.
     """
-    held = (splits.train, splits.validation, splits.test)
     content = {
         "role": role,
-        "network": (network.name, _content(network.weights)),
+        "network": _named(network),
+        "peer": _named(peer),
         "train": _deciding(asdict(train)),
         "method": {term: dict(table) for term, table in method.items()},
         "data": _deciding(asdict(data)),
-        "labels": splits.labels,
-        "targets": [split.targets.tolist() for split in held],
-        "images": [[split.name(i) for i in range(len(split))] for split in held],
+        "images": _images(splits),
         "teacher": None if teacher is None else (teacher.name, hash_of(teacher.model)),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return _hash(content)
+
+
+def teachings(
+    teacher: Backbone, student: Backbone, train: Train, data: Data, splits: Splits
+) -> str:
+    """Hash of all that decides what a teacher shows while a student trains.
+
+    Of the student it is no more than how its batches are made.
+    """
+    drawn = {key: getattr(train, key) for key in ("batch_size", "precision", "seed")}
+    content = {
+        "teacher": (teacher.name, hash_of(teacher.model), teacher.preprocess.to_dict()),
+        "shown": student.preprocess.to_dict(),
+        "drawn": drawn,
+        "data": _deciding(asdict(data)),
+        "images": _images(splits),
+    }
+    return _hash(content)
 
 
 def hash_of(model: nn.Module) -> str:
@@ -57,6 +74,21 @@ def hash_of(model: nn.Module) -> str:
         flat = value.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _named(network: Network) -> list[Any]:
+    return [network.name, _content(network.weights)]
+
+
+def _images(splits: Splits) -> list[Any]:
+    """Class names, and class and name of every image of every split."""
+    held = (splits.train, splits.validation, splits.test)
+    targets = [split.targets.tolist() for split in held]
+    return [splits.labels, targets, [[split.name(i) for i in range(len(split))] for split in held]]
 
 
 def _content(weights: str) -> list[str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from edgekd import plugins
+from edgekd.errors import UsageError
 from edgekd.files import check_folder
 from edgekd.flow import gates
+from edgekd.flow.choosing import check_peer, check_table, method_of
 from edgekd.loading import open_splits
-from edgekd.methods import Method
 from edgekd.models import build
 from edgekd.recipe import Recipe
 from edgekd.trainer import check
+from edgekd.watching import Silent
 
 
 def check_run(recipe: Recipe, out: Path) -> None:
@@ -22,11 +26,15 @@ def check_run(recipe: Recipe, out: Path) -> None:
             student and teacher swapped, a folder that cannot be written.
     """
     check_folder(out)
-    Method.from_table(recipe.method)
+    check_table(recipe.method)
+    if check_peer(recipe):
+        raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")
     check(recipe.teach, "teach")
     check(recipe.train, "train")
     plugins.load("device", recipe.profile.device)
-    labels, size = open_splits(recipe.data).labels, recipe.data.size
+    splits, size = open_splits(recipe.data), recipe.data.size
+    labels = splits.labels
     student = build(recipe.student, labels, size, new_head=True)
     teacher = build(recipe.teacher, labels, 0 if recipe.teacher.weights else size)
     gates.check_sizes(teacher, student)
+    method_of(recipe.method, student, teacher, torch.from_numpy(splits.train.targets), Silent())

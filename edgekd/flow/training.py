@@ -11,18 +11,30 @@ import torch
 
 from edgekd import artifact
 from edgekd.artifact import Artifact
+from edgekd.data import Loader
 from edgekd.errors import UsageError
 from edgekd.files import check_folder, writing
 from edgekd.flow import gates
-from edgekd.flow.identity import fingerprint
+from edgekd.flow.choosing import check_peer, check_table, is_auto, method_of
+from edgekd.flow.identity import fingerprint, teachings
 from edgekd.flow.keeping import Origin, keep
 from edgekd.loading import Loaders, Splits, eval_loader, loaders, open_splits
 from edgekd.methods import Method
 from edgekd.models import Backbone, build
 from edgekd.models.reframe import Reframe
 from edgekd.models.zoo import HUB
+from edgekd.preprocess import Preprocess
 from edgekd.recipe import Network, Recipe, Train
-from edgekd.trainer import RESULT, Scores, Task, Trainer, check, checkpoint, evaluate
+from edgekd.trainer import (
+    RESULT,
+    Library,
+    Scores,
+    Task,
+    Trainer,
+    check,
+    checkpoint,
+    evaluate,
+)
 from edgekd.watching import Silent, Watch
 
 LABELS: Mapping[str, Any] = {"ce": {"weight": 1.0}}
@@ -48,12 +60,17 @@ class _Job:
 
     def __post_init__(self) -> None:
         check(self.train, "teach" if self.role == "teacher" else "train")
-        Method.from_table(self.table)
+        check_table(self.table)
         check_folder(self.out)
 
+    @property
+    def peer(self) -> Network:
+        """Who learns beside it; a name of no letters for nobody."""
+        return self.recipe.peer if self.role == "student" else Network("")
+
     def fingerprint(self, teacher: Backbone | None, splits: Splits) -> str:
-        data = self.recipe.data
-        return fingerprint(self.role, self.network, self.train, self.table, data, splits, teacher)
+        data, own = self.recipe.data, (self.role, self.network, self.train, self.table)
+        return fingerprint(*own, data, splits, teacher, self.peer)
 
 
 def teach(
@@ -90,8 +107,11 @@ def distill(
     """
     method, watch = recipe.method, watch or Silent()
     job = _Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
+    has_peer = check_peer(recipe)
     splits = open_splits(recipe.data)
-    return _train(job, teacher or teacher_of(recipe, splits.labels), splits)
+    if teacher is None and not has_peer:
+        teacher = teacher_of(recipe, splits.labels)
+    return _train(job, teacher, splits)
 
 
 def teacher_of(recipe: Recipe, labels: Sequence[str]) -> Backbone:
@@ -126,8 +146,9 @@ def train_alone(
 
     It keeps those terms of the method that do not look at a teacher, at full weight.
     """
-    names = [n for n, t in Method.from_table(recipe.method).terms.items() if not t.uses_teacher]
-    table = {name: {**recipe.method[name], "weight": 1.0} for name in names} or LABELS
+    asked = LABELS if is_auto(recipe.method) else recipe.method
+    names = [n for n, t in Method.from_table(asked).named.items() if not t.uses_teacher]
+    table = {name: {**asked[name], "weight": 1.0} for name in names} or LABELS
     train = replace(recipe.train, epochs=epochs)
     job = _Job("baseline", recipe.student, train, table, recipe, out, watch or Silent(), restart)
     return _train(job, None, open_splits(recipe.data))
@@ -142,28 +163,57 @@ def _train(job: _Job, teacher: Backbone | None, splits: Splits) -> Artifact:
         return finished
     torch.manual_seed(job.train.seed)
     student = build(job.network, splits.labels, job.recipe.data.size, new_head=True)
+    peer = _peer_of(job, splits)
     if teacher is not None:
         gates.check_sizes(teacher, student)
+    targets = torch.from_numpy(splits.train.targets)
+    method = method_of(job.table, student, teacher or peer, targets, job.watch)
     loaded = _load(job, splits, student)
+    library = None
     if teacher is not None:
-        teacher_scores = _judge(teacher, student, loaded)
+        teacher_scores = _judge(teacher, student.preprocess, loaded.validation)
         gates.check_teacher(teacher, teacher_scores)
         job.watch.say(f"teacher {teacher.name}: {teacher_scores.top1:.1%} on validation images")
+        key = teachings(teacher, student, job.train, job.recipe.data, splits)
+        library = Library.of_user(key)
     state = job.out / "training"
     with writing(job.out):
         if job.restart:
             _forget(job.out, artifact.MANIFEST, *STATE, METRICS)
         state.mkdir(parents=True, exist_ok=True)
-    method = Method.from_table(job.table)
-    task = Task(student, teacher, method, loaded, job.train, state, known)
-    trained = Trainer(task, _teller(job)).run()
-    test = evaluate(trained.model, loaded.test, _torch_device())
-    gates.check_answers(student, test)
-    job.watch.say(f"{job.role} {student.name}: {test.top1:.1%} on {test.n} test images")
+    task = Task(student, teacher, method, loaded, job.train, state, known, library, peer)
+    trained = Trainer(task, _teller(job), job.watch.say).run()
     origin = Origin(job.role, job.recipe, known, str(method), teacher, trained.facts)
-    made = keep(replace(student, model=trained.model), job.out, origin, trained.validation, test)
+    if peer is not None and trained.peer is not None:
+        _keep_peer(replace(peer, model=trained.peer), student.preprocess, job, origin, loaded)
+    made = _keep(replace(student, model=trained.model), job, origin, trained.validation, loaded)
     _forget(job.out, *STATE)
     return made
+
+
+def _peer_of(job: _Job, splits: Splits) -> Backbone | None:
+    """The network that learns beside the student."""
+    if not (job.peer.name or job.peer.weights):
+        return None
+    return build(job.peer, splits.labels, job.recipe.data.size, new_head=True)
+
+
+def _keep(
+    student: Backbone, job: _Job, origin: Origin, validation: Scores, loaded: Loaders
+) -> Artifact:
+    test = evaluate(student.model, loaded.test, _torch_device())
+    gates.check_answers(student, test)
+    job.watch.say(f"{job.role} {student.name}: {test.top1:.1%} on {test.n} test images")
+    return keep(student, job.out, origin, validation, test)
+
+
+def _keep_peer(
+    peer: Backbone, shown: Preprocess, job: _Job, origin: Origin, loaded: Loaders
+) -> None:
+    """Who learned beside the student is a network of its own, in a folder inside the student's."""
+    validation, test = (_judge(peer, shown, split) for split in (loaded.validation, loaded.test))
+    job.watch.say(f"peer {peer.name}: {test.top1:.1%} on {test.n} test images")
+    keep(peer, job.out / "peer", replace(origin, role="peer"), validation, test)
 
 
 def _torch_device() -> torch.device:
@@ -224,10 +274,10 @@ def _load(job: _Job, splits: Splits, student: Backbone) -> Loaders:
     return loaders(splits, student.preprocess, job.recipe.data, job.train, tick=tick)
 
 
-def _judge(teacher: Backbone, student: Backbone, loaded: Loaders) -> Scores:
-    """The teacher's accuracy on what it will be shown: the student's batches, reframed."""
-    shown = torch.nn.Sequential(Reframe(student.preprocess, teacher.preprocess), teacher.model)
-    return evaluate(shown, loaded.validation, _torch_device())
+def _judge(network: Backbone, shown: Preprocess, loader: Loader) -> Scores:
+    """The accuracy of a network on batches made for another one, reframed as in training."""
+    model = torch.nn.Sequential(Reframe(shown, network.preprocess), network.model)
+    return evaluate(model, loader, _torch_device())
 
 
 def _teller(job: _Job) -> Callable[[int, int, str], None]:

@@ -85,7 +85,7 @@ class TrainLoader:
         mirrored_copy: bool = True,
         share: Share = ALL,
     ) -> None:
-        self._targets = torch.from_numpy(images.targets)
+        self.targets = torch.from_numpy(images.targets)
         self._shift, self._seed, self._share = shift, seed, share
         self._batch_size = min(batch_size, len(images))
         self._side = images.pixels.shape[1:3]
@@ -94,12 +94,12 @@ class TrainLoader:
         self._normalise = Normalise(preprocess)
 
     def __len__(self) -> int:
-        return len(self._targets) // self._batch_size
+        return len(self.targets) // self._batch_size
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Batches ``start`` and after of epoch ``number``."""
         draw = np.random.default_rng([self._seed, number])
-        count, reach = len(self._targets), self._shift.reach
+        count, reach = len(self.targets), self._shift.reach
         order = draw.permutation(count)
         down, right = draw.integers(0, 2 * reach + 1, (2, count))
         mirror = draw.integers(0, 2, count) if self._shift.mirror else np.zeros(count, np.int64)
@@ -109,7 +109,7 @@ class TrainLoader:
             index = order[part]
             pixels = self._cut(index, down[part], right[part], mirror[part])
             chosen = torch.from_numpy(index)
-            yield Batch(self._normalise(pixels), self._targets[chosen], chosen)
+            yield Batch(self._normalise(pixels), self.targets[chosen], chosen)
 
     def _cut(self, index: Indices, down: Indices, right: Indices, mirror: Indices) -> Pixels:
         """Copy one window of each stored image, as (B, H, W, 3)."""
@@ -140,6 +140,7 @@ class EvalLoader:
         batch_size: int = 256,
         share: Share = ALL,
     ) -> None:
+        self.targets = torch.from_numpy(images.targets)
         self._images, self._share = images, share
         self._batch_size = batch_size
         self._normalise = Normalise(preprocess)
@@ -152,9 +153,8 @@ class EvalLoader:
         for step in range(start, len(self)):
             end = min((step + 1) * self._batch_size, len(self._images))
             index = np.arange(step * self._batch_size + self._share.rank, end, self._share.world)
-            targets = torch.from_numpy(self._images.targets[index])
-            image = self._normalise(self._images.pixels[index])
-            yield Batch(image, targets, torch.from_numpy(index))
+            image, chosen = self._normalise(self._images.pixels[index]), torch.from_numpy(index)
+            yield Batch(image, self.targets[chosen], chosen)
 
 
 def stored_bytes(count: int, side: tuple[int, int], shift: Shift, copies: int) -> int:

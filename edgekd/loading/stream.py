@@ -46,7 +46,7 @@ class StreamLoader:
         workers: int = 2,
         share: Share = ALL,
     ) -> None:
-        self._targets = torch.from_numpy(split.targets)
+        self.targets = torch.from_numpy(split.targets)
         self._plan = _Plan(len(split), batch_size, seed, share)
         self._normalise = Normalise(preprocess)
         self._loader: DataLoader[Any] = DataLoader(
@@ -67,7 +67,7 @@ class StreamLoader:
         self._plan.go_to(number, start)
         try:
             for pixels, index in self._loader:
-                yield Batch(self._normalise(pixels), self._targets[index], index)
+                yield Batch(self._normalise(pixels), self.targets[index], index)
         except DataError as error:  # a worker's comes with the worker's traceback in its text
             raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 

@@ -2,5 +2,6 @@
 
 from edgekd.methods._method import Method
 from edgekd.methods._term import Term
+from edgekd.methods._weight import Weight
 
-__all__ = ["Method", "Term"]
+__all__ = ["Method", "Term", "Weight"]

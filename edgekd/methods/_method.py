@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from edgekd import plugins
 from edgekd.data import Batch
 from edgekd.errors import RecipeError, hint
 from edgekd.features import Features
+from edgekd.formula import parse_method
 from edgekd.methods._term import Term
-from edgekd.strict import parse_method, term_table
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A term's factor, constant or moving evenly from ``start`` to ``end`` during ``ramp``."""
-
-    start: float
-    end: float
-    ramp: tuple[float, float] = (0.0, 1.0)
-    """Part of the training, in [0, 1], in which it moves."""
-
-    @classmethod
-    def read(cls, value: Any, ramp: Any = (0.0, 1.0)) -> Weight:
-        """From a number, or two."""
-        ends = value if isinstance(value, list | tuple) else [value]
-        begin, until = (float(part) for part in ramp)
-        if not 0 <= begin < until <= 1:
-            raise ValueError(f"ramp must be two parts of the training in [0, 1], got {ramp}")
-        return cls(float(ends[0]), float(ends[-1]), (begin, until))
-
-    def __call__(self, progress: float) -> float:
-        """The factor at ``progress`` in [0, 1]."""
-        begin, until = self.ramp
-        done = min(max((progress - begin) / (until - begin), 0.0), 1.0)
-        return self.start + (self.end - self.start) * done
-
-    def __str__(self) -> str:
-        ends = [self.start] if self.start == self.end else [self.start, self.end]
-        # as it is read back: "1" for 1.0, and no "+", which joins terms
-        return "..".join(repr(end).removesuffix(".0").replace("e+", "e") for end in ends)
+from edgekd.methods._weight import Weight
+from edgekd.strict import term_table
 
 
 class Method(nn.Module):
@@ -52,19 +26,37 @@ class Method(nn.Module):
 
     The terms are registered modules, so adapters reach the optimiser and the checkpoint, and are
     absent from the exported student.
+
+    Args:
+        terms: the terms, by name.
+        weights: the weight of each.
+        over: of each term that changes what others see, their names.
+        options: what each was made with, to tell what was learned with other options apart.
     """
 
-    def __init__(self, terms: Mapping[str, Term], weights: Mapping[str, Weight]) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        weights: Mapping[str, Weight],
+        over: Mapping[str, Sequence[str]] | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(dict(terms))
         self.weights = dict(weights)
+        self.over = {name: tuple(inner) for name, inner in (over or {}).items()}
+        self.options = {name: dict((options or {}).get(name, {})) for name in terms}
+        self.with_peer = False
+        """Whether the teacher learns too, so that what belongs to it studies all the time."""
+        _check_wrapping(self.named, self.over)
 
     @classmethod
     def parse(cls, text: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> Method:
-        """Read ``"kd+at"`` or ``"ce + 0.9*kd"``; a name without a weight weighs 1.
+        """Read ``"kd+at"`` or ``"mgd(ce + 0.9*kd)"``; a name without a weight weighs 1.
 
         Args:
-            text: names of files in ``edgekd/methods/``, each with an optional weight in front.
+            text: names of files in ``edgekd/methods/``, each with an optional weight in front and,
+                in parentheses, the terms it changes the teacher's logits for.
             options: keyword arguments of each term, by name.
 
         Raises:
@@ -76,70 +68,133 @@ class Method(nn.Module):
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Method:
-        """Build from a recipe's ``[method]`` section: term to ``weight``, ``ramp`` and options."""
+        """Build from a recipe's ``[method]`` section.
+
+        A term's table holds its ``weight``, ``ramp``, ``over`` and options.
+        """
         if not table:
             raise RecipeError('there is no method; give one, such as "ce + 0.9*kd".', "method")
-        terms, weights = {}, {}
+        terms, weights, over, taken = {}, {}, {}, {}
         for name, value in table.items():
             options = term_table(name, value)
             ends, ramp = options.pop("weight"), options.pop("ramp", (0.0, 1.0))
             weights[name] = _made(name, Weight.read, {"value": ends, "ramp": ramp})
+            over[name] = options.pop("over", ())
             terms[name] = _made(name, plugins.load("method", name), options)
-        return cls(terms, weights)
+            taken[name] = options
+        return cls(terms, weights, {n: inner for n, inner in over.items() if inner}, taken)
+
+    @property
+    def named(self) -> dict[str, Term]:
+        """The terms by name."""
+        return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
 
     @property
     def needs(self) -> frozenset[str]:
         """What the terms look at, together."""
-        return frozenset().union(*(term.needs for term in self._named().values()))
+        return frozenset().union(*(term.needs for term in self.named.values()))
 
     @property
     def uses_teacher(self) -> bool:
         """Whether any term looks at the teacher."""
-        return any(term.uses_teacher for term in self._named().values())
+        return any(term.uses_teacher for term in self.named.values())
 
-    def build(self, student: Features, teacher: Features) -> None:
-        """Let each term create its adapters.
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
+        """Let each term create its adapters, from random numbers of its own.
+
+        So a term's first values depend on the seed alone, not on which terms stand beside it.
 
         Raises:
             RecipeError: a term that cannot work with what these two networks show.
         """
-        for name, term in self._named().items():
-            _made(name, term.build, {"student": student, "teacher": teacher})
-
-    def prepare(self, stream: Callable[[], Iterable[Features]]) -> None:
-        """Let each term that learns from the frozen teacher do so."""
-        for term in self._named().values():
-            if type(term).prepare is not Term.prepare:
-                term.prepare(stream())
+        shown = {"student": student, "teacher": teacher, "targets": targets}
+        for name, term in self.named.items():
+            with torch.random.fork_rng():
+                torch.manual_seed(zlib.crc32(f"{torch.initial_seed()} {name}".encode()))
+                _made(name, term.build, shown)
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each term, by name: minimise their sum, log each."""
-        terms = self._named()
+        terms = self.named
         excited = {name: term.excitation(teacher) for name, term in terms.items()}
         losses = {}
         for name, term in terms.items():
-            shown = [logits for n, logits in excited.items() if n != name and logits is not None]
-            seen = replace(teacher, logits=shown[-1]) if shown else teacher
+            seen = teacher
+            for other, logits in excited.items():
+                if logits is not None and name in self.seen_through(other):
+                    seen = replace(teacher, logits=logits)
             loss, weight = term(student, seen, batch), self.weights[name](batch.progress)
             losses[name] = loss if weight == 1 else weight * loss
+            if self.with_peer and term.of_teacher is not None:
+                losses[name] = losses[name] + term.study(teacher, batch)
         return losses
+
+    def seen_through(self, name: str) -> tuple[str, ...]:
+        """The terms that see the teacher's logits as ``name`` shows them: named ones, or all."""
+        return self.over.get(name) or tuple(other for other in self.weights if other != name)
 
     def constrain(self) -> None:
         """After an optimiser step: let each term put its parameters back where they belong."""
-        for term in self._named().values():
+        for term in self.named.values():
             term.constrain()
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that must not decay."""
+        named = self.named.items()
+        return {f"terms.{name}.{own}" for name, term in named for own in term.no_weight_decay()}
 
     def __add__(self, other: Method) -> Method:
         twice = sorted(self.weights.keys() & other.weights.keys())
         if twice:
             raise RecipeError(f"both methods have {twice[0]!r}; add up the weights.", "method")
-        return Method({**self._named(), **other._named()}, {**self.weights, **other.weights})
+        return Method(
+            {**self.named, **other.named},
+            {**self.weights, **other.weights},
+            {**self.over, **other.over},
+            {**self.options, **other.options},
+        )
 
     def __str__(self) -> str:
-        return " + ".join(f"{weight}*{name}" for name, weight in self.weights.items())
+        return self._text([name for name in self.weights if not self._wrappers(name)])
 
-    def _named(self) -> dict[str, Term]:
-        return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
+    def _text(self, names: Sequence[str]) -> str:
+        parts = []
+        for name in names:
+            inside = self.over.get(name, ())
+            direct = [inner for inner in inside if not set(self._wrappers(inner)) & set(inside)]
+            parts.append(
+                f"{self.weights[name]}*{name}" + (f"({self._text(direct)})" * bool(inside))
+            )
+        return " + ".join(parts)
+
+    def _wrappers(self, name: str) -> list[str]:
+        return [other for other, inside in self.over.items() if name in inside]
+
+
+def _check_wrapping(terms: Mapping[str, Term], over: Mapping[str, Sequence[str]]) -> None:
+    """Refuse parentheses that would do nothing, or two terms that speak for the teacher at once."""
+    speakers = {n for n, t in terms.items() if type(t).excitation is not Term.excitation}
+    for name, inside in over.items():
+        wrong = [inner for inner in inside if inner not in terms or inner == name]
+        if wrong:
+            raise RecipeError(
+                f"method {name!r} cannot wrap {wrong[0]!r}: expected other terms of the method.",
+                f"method.{name}.over",
+            )
+        if name not in speakers:
+            raise RecipeError(
+                f"method {name!r} changes nothing for the terms in its parentheses; "
+                f'add it instead: "{" + ".join([*inside, name])}".',
+                f"method.{name}",
+            )
+    for name in terms:
+        speak = sorted(s for s in speakers - {name} if name in over.get(s, terms))
+        if len(speak) > 1:
+            raise RecipeError(
+                f"methods {speak[0]!r} and {speak[1]!r} both replace the logits that {name!r} "
+                f"learns from; put the terms each is meant for in its parentheses.",
+                f"method.{speak[1]}",
+            )
 
 
 def _made(name: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -14,28 +13,72 @@ from edgekd.features import LOGITS, Features
 class Term(nn.Module):
     """One loss. Subclass it in ``edgekd/methods/<name>.py`` and put the class in ``__all__``.
 
-    A term never sees a network. The four hooks beside ``forward`` do nothing unless a method
-    overrides them; all are called by the trainer, in this order.
+    A term never sees a network. The hooks beside ``forward`` do nothing unless a method overrides
+    them; all are called by the trainer, in this order.
     """
 
     needs: ClassVar[frozenset[str]] = LOGITS
-    """Which features to show: of ``logits``, ``embedding``, ``stages``, ``blocks``."""
+    """Which features to show: of ``logits``, ``embedding``, ``stages``, ``preacts``, ``blocks``."""
     uses_teacher: ClassVar[bool] = True
     """Whether it looks at the teacher; a term that does not is what a student alone trains on."""
+    study_share: float = 0.25
+    """How long ``of_teacher`` studies, as a share of the student's own training."""
+    study_lr: float = 0.05
+    """The learning rate of that; SGD with momentum 0.9, a tenth after half, and of the rest."""
 
-    def build(self, student: Features, teacher: Features) -> None:
-        """Create adapters, once, from the features of one probe batch."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_teacher: nn.Module | None = None
+        """What belongs to the teacher alone and is the same for every student; see ``study``."""
 
-    def prepare(self, stream: Iterable[Features]) -> None:
-        """Learn what belongs to the frozen teacher, once, from its features on training images."""
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
+        """Create adapters, once, from the features of one probe batch.
+
+        Whoever studies creates ``of_teacher`` here, before all else, so that its first values do
+        not depend on the student.
+
+        Args:
+            student: what the student shows.
+            teacher: what the teacher shows.
+            targets: (N,) classes of all training images; ``batch.index`` points into them.
+
+        Raises:
+            ValueError: this method cannot work with what these two networks show.
+        """
+
+    def study(self, teacher: Features, batch: Batch) -> Tensor:
+        """The loss by which ``of_teacher`` learns from the teacher: a scalar.
+
+        From a frozen teacher it learns before the training, is frozen then, and is kept for every
+        later student of that teacher; from a peer, which learns itself, during the training.
+        """
+        raise NotImplementedError
 
     def excitation(self, teacher: Features) -> Tensor | None:
-        """Logits (B, K) that the *other* terms see in place of the teacher's own."""
+        """Logits (B, K) that the terms it wraps see in place of the teacher's own."""
         return None
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
-        """Return the loss: a scalar, averaged over the batch."""
+        """Return the loss: a scalar, averaged over the batch.
+
+        What ``of_teacher`` says is a target: ask it under ``torch.no_grad``.
+        """
         raise NotImplementedError
 
     def constrain(self) -> None:
         """Put parameters back where they belong, after each optimiser step."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of own parameters that must not decay, as timm's optimisers ask for them."""
+        return set()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode; what has studied stays as it is in evaluation."""
+        super().train(mode)
+        if self.of_teacher is not None and not _learns(self.of_teacher):
+            self.of_teacher.eval()
+        return self
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())

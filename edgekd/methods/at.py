@@ -38,7 +38,7 @@ class AT(Term):
             raise ValueError(f"power must be above 0, got {power}")
         self.power = power
 
-    def build(self, student: Features, teacher: Features) -> None:
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
         pair_stages(student, teacher)
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:

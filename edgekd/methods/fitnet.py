@@ -36,7 +36,7 @@ class FitNet(Term):
         super().__init__()
         self.stage = stage
 
-    def build(self, student: Features, teacher: Features) -> None:
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
         pairs = pair_stages(student, teacher)
         if not -len(pairs) <= self.stage < len(pairs):
             raise ValueError(f"stage {self.stage} of {len(pairs)}: expected one there is")

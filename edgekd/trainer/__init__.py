@@ -3,6 +3,19 @@
 from edgekd.trainer.engine import Task
 from edgekd.trainer.evaluate import Scores, evaluate
 from edgekd.trainer.loop import RESULT, Interrupted, Trained, Trainer
+from edgekd.trainer.rehearsal import rehearse
 from edgekd.trainer.settings import check
+from edgekd.trainer.studying import Library
 
-__all__ = ["RESULT", "Interrupted", "Scores", "Task", "Trained", "Trainer", "check", "evaluate"]
+__all__ = [
+    "RESULT",
+    "Interrupted",
+    "Library",
+    "Scores",
+    "Task",
+    "Trained",
+    "Trainer",
+    "check",
+    "evaluate",
+    "rehearse",
+]

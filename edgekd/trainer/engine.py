@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,16 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgekd.data import Batch
 from edgekd.errors import UsageError
 from edgekd.features import Features
 from edgekd.loading import Loaders
 from edgekd.methods import Method
 from edgekd.models import Backbone
+from edgekd.models.reframe import Reframe
 from edgekd.recipe import Train
-from edgekd.trainer import checkpoint
-from edgekd.trainer.learner import Learner, Teacher
+from edgekd.trainer import checkpoint, studying
+from edgekd.trainer.learner import Learner, Peers, Teacher
 from edgekd.trainer.precision import resolve
 
 
@@ -42,12 +45,16 @@ class Task:
     """Where the checkpoint, ``metrics.jsonl`` and ``student.safetensors`` are kept."""
     fingerprint: str
     """What the checkpoint must match to be gone on with."""
+    library: studying.Library | None = None
+    """Where what is learned from the teacher alone is kept for later students."""
+    peer: Backbone | None = None
+    """A network that learns beside the student, each the other's teacher; there is no other."""
 
 
 class Engine:
     """The learner, its teacher and its optimiser, on their device, and how far they are."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, say: Callable[[str], None] = lambda text: None) -> None:
         self._task = task
         self.precision = resolve(task.train.precision)
         self.accelerator = _accelerator(self.precision, task)
@@ -57,11 +64,11 @@ class Engine:
         self.teacher: Teacher | None = None
         if task.teacher is not None and task.method.uses_teacher:
             self.teacher = Teacher(task.teacher, task.student.preprocess, task.method)
-        self.bare = _learner(task, self.teacher)
+        self.bare = _peers(task) if task.peer is not None else _learner(task, self.teacher)
+        self.bare.train().to(memory_format=torch.channels_last)
         if self.teacher is not None:
             self.teacher.to(self.accelerator.device).to(memory_format=torch.channels_last)
-            if not (task.folder / checkpoint.NAME).is_file():
-                task.method.prepare(self._teachings)  # later, it is part of the checkpoint
+            self._study(say)
         optimizer = _optimizer(self.bare, task.train)
         self.scheduler = _scheduler(optimizer, task.train, self.per_epoch)
         self.learner, prepared = self.accelerator.prepare(self.bare, optimizer)
@@ -74,19 +81,39 @@ class Engine:
         self._seconds_before, self._began_at = 0.0, time.monotonic()
         self._restore()
 
-    def _teachings(self) -> Iterator[Features]:
+    def _study(self, say: Callable[[str], None]) -> None:
+        """What belongs to the teacher learns from it; a checkpoint has it already."""
+        task = self._task
+        if (task.folder / checkpoint.NAME).is_file():
+            studying.freeze(task.method)
+            return
+        task.method.to(self.accelerator.device)
+        epochs = task.train.epochs
+        studying.study(task.method, self._teachings, self.per_epoch, epochs, task.library, say)
+
+    def _teachings(self, epoch: int) -> Iterator[tuple[Features, Batch]]:
         """What the teacher shows for one epoch of training images."""
+        for batch in self._task.loaders.train.epoch(epoch):
+            placed = batch.to(self.accelerator.device)
+            yield self.ask_teacher(placed.image), placed
+
+    def ask_teacher(self, image: Tensor) -> Features:
+        """What the frozen teacher shows for a batch on its device."""
         assert self.teacher is not None
-        for batch in self._task.loaders.train.epoch(0):
-            with self.autocast():
-                features: Features = self.teacher(batch.image.to(self.accelerator.device))
-            yield features
+        with self.autocast():
+            features: Features = self.teacher(image)
+        return features
 
     @property
     def result(self) -> nn.Module:
         """The student, or its moving average."""
         found: nn.Module = self.bare.student if self._ema is None else self._ema.module
         return found
+
+    @property
+    def peer(self) -> nn.Module | None:
+        """The bare network that learns beside the student, if one does."""
+        return self.bare.second.student if isinstance(self.bare, Peers) else None
 
     @property
     def seconds(self) -> float:
@@ -174,18 +201,37 @@ def _accelerator(precision: str, task: Task) -> Accelerator:
 
 def _learner(task: Task, teacher: Teacher | None) -> Learner:
     """Build the adapters from one probe batch, in evaluation mode."""
-    loader = task.loaders.train
-    probe = next(iter(loader.epoch(0))).image[:2].cpu()
-    learner = Learner(task.student.model, task.method, probe[:1])
-    learner.eval()
+    probe = _probe(task)
+    learner = Learner(task.student.model, task.method, probe[:1]).eval()
     with torch.no_grad():
         student = learner.tap(probe).float()
         shown = teacher(probe) if teacher is not None else student
-    task.method.build(student, shown)
-    return learner.train().to(memory_format=torch.channels_last)
+    task.method.build(student, shown, task.loaders.train.targets)
+    return learner
 
 
-def _optimizer(learner: Learner, train: Train) -> Any:
+def _peers(task: Task) -> Peers:
+    """Two learners with a method each, built from what the other shows."""
+    assert task.peer is not None
+    probe, reframe = _probe(task), Reframe(task.student.preprocess, task.peer.preprocess)
+    methods = task.method, copy.deepcopy(task.method)
+    first = Learner(task.student.model, methods[0], probe[:1]).eval()
+    second = Learner(task.peer.model, methods[1], task.peer.example).eval()
+    with torch.no_grad():
+        mine, theirs = first.tap(probe).float(), second.tap(reframe(probe)).float()
+    for method, own, other in ((methods[0], mine, theirs), (methods[1], theirs, mine)):
+        method.with_peer = True
+        method.build(own, other, task.loaders.train.targets)
+    return Peers(first, second, reframe)
+
+
+def _probe(task: Task) -> Tensor:
+    """Two training images, augmented."""
+    image: Tensor = next(iter(task.loaders.train.epoch(0))).image[:2].cpu()
+    return image
+
+
+def _optimizer(learner: Learner | Peers, train: Train) -> Any:
     try:
         return create_optimizer_v2(
             learner, train.optimizer, train.lr, train.weight_decay, train.momentum

@@ -27,9 +27,10 @@ class Learner(nn.Module):
         return self.tap.model
 
     def no_weight_decay(self) -> set[str]:
-        """What the student exempts from weight decay, as timm asks for it."""
+        """What the student and the method exempt from weight decay, as timm asks for it."""
         own = getattr(self.student, "no_weight_decay", set)
-        return {f"tap.model.{name}" for name in own()}
+        adapters = {f"method.{name}" for name in self.method.no_weight_decay()}
+        return {f"tap.model.{name}" for name in own()} | adapters
 
     def forward(self, batch: Batch, teacher: Features | None) -> tuple[Tensor, list[Tensor]]:
         """One forward pass; losses are computed in float32 whatever the network runs in.
@@ -37,13 +38,56 @@ class Learner(nn.Module):
         Returns:
             The loss to minimise, and the weighted loss of each term, detached; all scalars.
         """
-        shown = self.tap(batch.image)
+        return self.judge(self.tap(batch.image), teacher, batch)
+
+    def judge(
+        self, shown: Features, teacher: Features | None, batch: Batch
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same of what the student showed already."""
         with torch.autocast(batch.image.device.type, enabled=False):
             student = shown.float()
             # a method that does not look at a teacher is handed the student's own features
             losses = self.method(student, student if teacher is None else teacher, batch)
         first, *rest = losses.values()
         return sum(rest, first), [loss.detach() for loss in losses.values()]
+
+    def constrain(self) -> None:
+        """After an optimiser step."""
+        self.method.constrain()
+
+
+class Peers(nn.Module):
+    """Two learners that are each other's teacher, in one forward pass and one optimiser step.
+
+    Zhang, Xiang, Hospedales & Lu, "Deep Mutual Learning", CVPR 2018, arXiv:1706.00384. Deviation:
+    both are updated from the same predictions; the paper updates one after the other.
+    """
+
+    def __init__(self, first: Learner, second: Learner, reframe: Reframe) -> None:
+        super().__init__()
+        self.first, self.second, self.reframe = first, second, reframe
+
+    @property
+    def student(self) -> nn.Module:
+        """The bare network that was asked for."""
+        return self.first.student
+
+    def no_weight_decay(self) -> set[str]:
+        """Of both."""
+        both = {"first": self.first, "second": self.second}
+        return {f"{key}.{name}" for key, who in both.items() for name in who.no_weight_decay()}
+
+    def forward(self, batch: Batch, teacher: None) -> tuple[Tensor, list[Tensor]]:
+        """Both losses together, and the student's terms."""
+        mine, theirs = self.first.tap(batch.image), self.second.tap(self.reframe(batch.image))
+        loss, losses = self.first.judge(mine, theirs.float().detached(), batch)
+        other, _ = self.second.judge(theirs, mine.float().detached(), batch)
+        return loss + other, losses
+
+    def constrain(self) -> None:
+        """After an optimiser step."""
+        self.first.constrain()
+        self.second.constrain()
 
 
 class Teacher(nn.Module):

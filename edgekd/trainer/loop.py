@@ -13,7 +13,6 @@ from torch import nn
 
 from edgekd.data import Batch
 from edgekd.errors import DivergedError, UsageError
-from edgekd.features import Features
 from edgekd.files import aside
 from edgekd.models import weights
 from edgekd.trainer import checkpoint
@@ -42,6 +41,8 @@ class Trained:
     validation: Scores
     facts: dict[str, Any]
     """The ``training`` section of a manifest."""
+    peer: nn.Module | None = None
+    """The network that learned beside it."""
 
 
 class Trainer:
@@ -51,12 +52,17 @@ class Trainer:
     were computed on.
     """
 
-    def __init__(self, task: Task, tell: Tell = lambda done, total, note: None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        tell: Tell = lambda done, total, note: None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._task, self._tell = task, tell
         self._total = len(task.loaders.train) * task.train.epochs
         if not self._total:
             raise UsageError("there is nothing to train: no epochs, or not one whole batch.")
-        self._engine = engine = Engine(task)
+        self._engine = engine = Engine(task, say)
         self._metrics = Metrics(task.folder / "metrics.jsonl", engine.step, engine.accelerator)
         self._saved_at, self._logged_at = time.monotonic(), time.perf_counter()
         self._scores: Scores | None = None
@@ -83,31 +89,19 @@ class Trainer:
         engine = self._engine
         batch = self._placed(batch)
         engine.scheduler.step_update(engine.step)
-        loss, losses = engine.learner(batch, self._ask_teacher(batch))
+        teacher = engine.ask_teacher(batch.image) if engine.teacher is not None else None
+        loss, losses = engine.learner(batch, teacher)
         engine.update(loss, self._task.train.clip)
-        engine.bare.method.constrain()
+        engine.bare.constrain()
         engine.step += 1
         engine.average()
         torch._foreach_add_(engine.sums, losses)
         engine.summed += 1
 
-    def _ask_teacher(self, batch: Batch) -> Features | None:
-        if self._engine.teacher is None:
-            return None
-        with self._engine.autocast():
-            features: Features = self._engine.teacher(batch.image)
-        return features
-
     def _placed(self, batch: Batch) -> Batch:
         device, progress = self._engine.accelerator.device, self._engine.step / self._total
-        if device.type == "cpu":
-            return replace(batch, progress=progress)
-        return Batch(
-            batch.image.to(device, non_blocking=True),
-            batch.target.to(device, non_blocking=True),
-            batch.index.to(device, non_blocking=True),
-            progress,
-        )
+        batch = replace(batch, progress=progress)
+        return batch if device.type == "cpu" else batch.to(device)
 
     def _attend(self) -> None:
         """Log, evaluate, save and stop where it is time to."""
@@ -191,7 +185,10 @@ class Trainer:
             "precision": engine.precision,
             "torch_device": engine.accelerator.device.type,
         }
-        return Trained(engine.result.to("cpu").eval(), scores, facts)
+        peer = engine.peer
+        if peer is not None:
+            peer = peer.to("cpu").eval()
+        return Trained(engine.result.to("cpu").eval(), scores, facts, peer)
 
     def _advice(self, what: str) -> str:
         folder, train = self._task.folder, self._task.train

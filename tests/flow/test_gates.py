@@ -86,9 +86,9 @@ def test_equal_cost() -> None:
     student, teacher = backbone(4), backbone(24)
     assert student.macs() == 8 * 8 * 27 * 4 + 40
     assert teacher.macs() == 6 * student.macs()
-    assert equal_cost_epochs(10, teacher, student) == 30
-    assert equal_cost_epochs(10, student, student) == 13
-    assert equal_cost_epochs(1, student, teacher) == 1
+    assert equal_cost_epochs(10, student.macs(), teacher.macs()) == 30
+    assert equal_cost_epochs(10, student.macs(), student.macs()) == 13
+    assert equal_cost_epochs(1, teacher.macs(), student.macs()) == 1
 
 
 def test_gain_pairs_the_answers() -> None:

@@ -57,7 +57,8 @@ def test_the_manifest_of_the_student(mission: Mission) -> None:
 def test_the_baseline_is_paired_at_equal_cost(mission: Mission) -> None:
     gain = mission.summary["gain"]
     networks = [
-        from_artifact(Artifact.open(mission.folder / name)) for name in ("teacher", "student")
+        from_artifact(Artifact.open(mission.folder / name)).macs()
+        for name in ("student", "teacher")
     ]
     assert gain["baseline_epochs"] == equal_cost_epochs(2, *networks)
     baseline = Artifact.open(mission.folder / "baseline")

@@ -216,11 +216,12 @@ def test_a_teacher_with_a_preprocessing_of_its_own(
     assert theirs.mean != ours.mean
     splits = open_splits(made.data)
     wanted = Normalise(theirs)(decode(splits.validation, ours).pixels)
-    assert torch.allclose(seen[0], wanted, atol=1e-5)
+    judged = [len(batch) for batch in seen].index(len(wanted))  # before, the method is rehearsed
+    assert torch.allclose(seen[judged], wanted, atol=1e-5)
     # and every training batch: no pixel outside what 0 and 255 become
     black = Normalise(theirs)(torch.zeros(1, *ours.size, 3, dtype=torch.uint8))
     white = Normalise(theirs)(torch.full((1, *ours.size, 3), 255, dtype=torch.uint8))
-    for batch in seen[1:]:
+    for batch in seen[judged:]:
         assert (batch >= black - 1e-4).all()
         assert (batch <= white + 1e-4).all()
     assert any(line.startswith("teacher test_byobnet: ") for line in heard.said)
@@ -288,6 +289,7 @@ def test_the_fingerprint_changes_with_what_decides(splits: Splits, tmp_path: Pat
         "data": Data("digits", size=8),
         "splits": splits,
         "teacher": teacher,
+        "peer": Network(""),
     }
     known = fingerprint(**base)
     assert fingerprint(**base) == known
@@ -301,6 +303,7 @@ def test_the_fingerprint_changes_with_what_decides(splits: Splits, tmp_path: Pat
         "data": [Data("digits", size=16), Data("digits", size=8, augment="none")],
         "splits": [fewer, replace(splits, labels=splits.labels[::-1])],
         "teacher": [None, other, replace(teacher, name="other")],
+        "peer": [Network("resnet8"), Network("resnet8", str(file))],
     }
     found = [
         fingerprint(**{**base, key: value}) for key, values in changes.items() for value in values

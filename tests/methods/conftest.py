@@ -14,6 +14,8 @@ from edgekd.features import Features
 from edgekd.methods import Term
 
 BATCH, CLASSES = 6, 5
+TARGETS = torch.arange(40) * 3 % CLASSES
+"""Classes of the forty training images the batches are drawn from."""
 
 
 class Shapes(NamedTuple):
@@ -45,7 +47,8 @@ def shown() -> Callable[..., Features]:
 
         maps = tuple(noise(channels, side, side) for channels, side in stages)
         blocks = tuple((noise(*map_.shape[1:]), map_) for map_ in maps)
-        return Features(noise(CLASSES), noise(stages[-1][0]), maps, blocks)
+        preacts = tuple(noise(channels, side, side) for channels, side in stages)
+        return Features(noise(CLASSES), noise(stages[-1][0]), maps, preacts, blocks)
 
     return make
 
@@ -53,7 +56,8 @@ def shown() -> Callable[..., Features]:
 @pytest.fixture(scope="session")
 def batch() -> Batch:
     image = torch.zeros(BATCH, 3, 8, 8)
-    return Batch(image, torch.tensor([0, 4, 2, 2, 1, 3]), torch.arange(BATCH), 0.5)
+    index = torch.tensor([5, 3, 39, 14, 0, 20])
+    return Batch(image, TARGETS[index], index, 0.5)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +67,7 @@ def built() -> Callable[[Term, Features, Features], Term]:
     def make(term: Term, student: Features, teacher: Features) -> Term:
         torch.manual_seed(0)
         with torch.no_grad():
-            term.build(student, teacher)
+            term.build(student, teacher, TARGETS)
         return term
 
     return make

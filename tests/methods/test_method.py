@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from edgekd.data import Batch
 from edgekd.errors import RecipeError, UnknownNameError
 from edgekd.features import Features, pair_stages, same_size
-from edgekd.methods import Method, Term
-from edgekd.methods._method import Weight
+from edgekd.methods import Method, Term, Weight
+from tests.methods.conftest import TARGETS
 
 Shown = Callable[..., Features]
 STAGES = [(4, 8), (6, 4)]
@@ -30,7 +30,7 @@ class Toy(Term):
         super().__init__()
         self.name, self.diary = name, diary
 
-    def build(self, student: Features, teacher: Features) -> None:
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
         self.diary.append(f"build {self.name}")
         self.adapter = nn.Linear(1, 1)
 
@@ -47,8 +47,13 @@ class Learning(Toy):
 
     needs = frozenset({"embedding"})
 
-    def prepare(self, stream: Iterable[Features]) -> None:
-        self.diary.append(f"prepare {self.name} {len(list(stream))}")
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
+        self.of_teacher = nn.Linear(1, 1)
+        super().build(student, teacher, targets)
+
+    def study(self, teacher: Features, batch: Batch) -> Tensor:
+        self.diary.append(f"study {self.name}")
+        return teacher.logits.new_full((), 5.0)
 
 
 class Exciting(Toy):
@@ -98,7 +103,7 @@ def test_two_methods_are_joined() -> None:
 
 def test_joining_keeps_options_and_adapters(shown: Shown) -> None:
     hint = Method.parse("fitnet", {"fitnet": {"stage": -1}})
-    hint.build(shown(STAGES, 1), shown(STAGES, 2))
+    hint.build(shown(STAGES, 1), shown(STAGES, 2), TARGETS)
     joined = Method.parse("ce") + hint
     assert joined.terms["fitnet"] is hint.terms["fitnet"]
     assert list(joined.state_dict()) == [
@@ -182,15 +187,13 @@ def test_the_terms_are_asked_in_their_order(shown: Shown, batch: Batch) -> None:
     diary: list[str] = []
     method = toys(diary, a=Toy, b=Learning, c=Exciting)
     student, teacher = shown(STAGES, 1), shown(STAGES, 2)
-    method.build(student, teacher)
-    method.prepare(lambda: iter([teacher, teacher]))
+    method.build(student, teacher, TARGETS)
     method(student, teacher, batch)
     method.constrain()
     assert diary == [
         "build a",
         "build b",
         "build c",
-        "prepare b 2",
         "excitation c",
         "forward a",
         "forward b",
@@ -201,21 +204,15 @@ def test_the_terms_are_asked_in_their_order(shown: Shown, batch: Batch) -> None:
     ]
 
 
-def test_the_teacher_is_asked_again_for_each_term_that_learns_and_for_no_other(
-    shown: Shown,
-) -> None:
-    diary: list[str] = []
-    streams: list[int] = []
-
-    def stream() -> Iterator[Features]:
-        streams.append(1)
-        return iter([shown(STAGES, 2)] * 3)
-
-    toys(diary, a=Learning, b=Toy, c=Learning).prepare(stream)
-    assert diary == ["prepare a 3", "prepare c 3"]
-    assert len(streams) == 2
-    Method.parse("ce + kd + fitnet + at").prepare(stream)
-    assert len(streams) == 2
+def test_from_a_peer_who_studies_learns_all_the_time(shown: Shown, batch: Batch) -> None:
+    method = toys([], a=Toy, b=Learning)
+    student, teacher = shown(STAGES, 1), shown(STAGES, 2)
+    method.build(student, teacher, TARGETS)
+    alone = method(student, teacher, batch)
+    method.with_peer = True
+    together = method(student, teacher, batch)
+    assert torch.equal(together["a"], alone["a"])
+    assert torch.equal(together["b"], alone["b"] + 5)
 
 
 def test_the_others_see_the_excited_logits_and_who_excites_the_teacher_s_own(
@@ -227,6 +224,65 @@ def test_the_others_see_the_excited_logits_and_who_excites_the_teacher_s_own(
     assert torch.equal(losses["a"], excited)
     assert torch.equal(losses["c"], excited)
     assert torch.equal(losses["b"], teacher.logits.sum())
+
+
+def test_only_the_terms_in_parentheses_see_the_excited_logits(shown: Shown, batch: Batch) -> None:
+    terms = {name: Toy(name, []) for name in ("a", "c")} | {"b": Exciting("b", [])}
+    method = Method(terms, {name: Weight(1, 1) for name in terms}, {"b": ["a"]})
+    student, teacher = shown(STAGES, 1), shown(STAGES, 2)
+    losses = method(student, teacher, batch)
+    assert torch.equal(losses["a"], torch.tensor(1000.0 * teacher.logits.numel()))
+    assert torch.equal(losses["c"], teacher.logits.sum())
+    assert str(method) == "1*c + 1*b(1*a)"
+
+
+def test_wrappers_inside_each_other_are_printed_so() -> None:
+    terms = {"a": Toy("a", []), "b": Exciting("b", []), "c": Exciting("c", []), "d": Toy("d", [])}
+    weights = {name: Weight(1, 1) for name in terms}
+    with pytest.raises(RecipeError, match="'b' and 'c' both replace the logits that 'a' learns"):
+        Method(terms, weights, {"c": ["a", "b", "d"], "b": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"a": ["d"]}, "'a' changes nothing for the terms in its parentheses; add it instead"),
+        ({"b": ["x"]}, "'b' cannot wrap 'x': expected other terms of the method"),
+        ({"b": ["b"]}, "'b' cannot wrap 'b'"),
+    ],
+)
+def test_parentheses_that_say_nothing_are_refused(over: dict[str, list[str]], message: str) -> None:
+    terms = {"a": Toy("a", []), "b": Exciting("b", []), "d": Toy("d", [])}
+    with pytest.raises(RecipeError, match=message):
+        Method(terms, {name: Weight(1, 1) for name in terms}, over)
+
+
+def test_who_speaks_for_the_teacher_speaks_alone() -> None:
+    with pytest.raises(RecipeError, match="'b' and 'c' both replace the logits that 'a' learns"):
+        toys([], a=Toy, b=Exciting, c=Exciting)
+
+
+def test_a_term_s_first_values_depend_on_the_seed_and_its_name_alone(shown: Shown) -> None:
+    def first(text: str, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        torch.randn(seed)  # what was drawn before does not matter
+        made = Method.parse(text)
+        before = torch.get_rng_state()
+        made.build(shown(STAGES, 1), shown(STAGES, 2), TARGETS)
+        assert torch.equal(torch.get_rng_state(), before)
+        weight: Tensor = made.terms["fitnet"].get_parameter("adapter.weight")
+        return weight
+
+    assert torch.equal(first("fitnet", 3), first("ce + at + fitnet", 3))
+    assert not torch.equal(first("fitnet", 3), first("fitnet", 4))
+
+
+def test_what_must_not_decay_is_named_in_full() -> None:
+    class Still(Toy):
+        def no_weight_decay(self) -> set[str]:
+            return {"adapter.weight"}
+
+    assert toys([], a=Toy, s=Still).no_weight_decay() == {"terms.s.adapter.weight"}
 
 
 def test_what_the_terms_need_is_asked_for_together() -> None:
@@ -243,7 +299,7 @@ def test_a_method_says_whether_it_looks_at_a_teacher(text: str, uses: bool) -> N
 def test_adapters_are_the_method_s_own_parameters(shown: Shown) -> None:
     method = toys([], b=Toy, a=Toy)
     assert not list(method.parameters())
-    method.build(shown(STAGES, 1), shown(STAGES, 2))
+    method.build(shown(STAGES, 1), shown(STAGES, 2), TARGETS)
     assert [name for name, _ in method.named_parameters()] == [
         "terms.b.adapter.weight",
         "terms.b.adapter.bias",
@@ -265,7 +321,7 @@ def test_networks_a_term_cannot_work_with_are_a_recipe_error(
 ) -> None:
     features = replace(shown(STAGES, 1), stages=shown(stages or STAGES, 1).stages[: len(stages)])
     with pytest.raises(RecipeError, match=message) as refused:
-        Method.parse(text).build(features, features)
+        Method.parse(text).build(features, features, TARGETS)
     assert refused.value.key == f"method.{text}"
 
 

@@ -31,7 +31,7 @@ def attention(maps: Any, power: float, height: int, width: int) -> Any:
     return q / np.sqrt((q**2).sum())
 
 
-def loss(student: Any, teacher: Any, target: Any, learned: Any, power: float = 2.0) -> float:
+def loss(student: Any, teacher: Any, batch: Any, learned: Any, power: float = 2.0) -> float:
     """|| Q_s/||Q_s|| - Q_t/||Q_t|| ||^2, summed over the stages, mean over the batch."""
     count = min(len(student.stages), len(teacher.stages))  # matched from the coarse end
     total = 0.0
@@ -39,5 +39,5 @@ def loss(student: Any, teacher: Any, target: Any, learned: Any, power: float = 2
         for a_s, a_t in zip(s, t, strict=True):
             size = min(a_s.shape[1], a_t.shape[1]), min(a_s.shape[2], a_t.shape[2])
             difference = attention(a_s, power, *size) - attention(a_t, power, *size)
-            total += (difference**2).sum() / len(target)
+            total += (difference**2).sum() / len(batch.target)
     return total

@@ -22,7 +22,7 @@ def averaged(grid: Any, height: int, width: int) -> Any:
     return out
 
 
-def loss(student: Any, teacher: Any, target: Any, learned: Any, stage: int = -2) -> float:
+def loss(student: Any, teacher: Any, batch: Any, learned: Any, stage: int = -2) -> float:
     """Mean of (r(A_s) - A_t)^2 over the batch, the channels and the places."""
     count = min(len(student.stages), len(teacher.stages))  # matched from the coarse end
     hints = student.stages[-count:][stage], teacher.stages[-count:][stage]

@@ -14,10 +14,10 @@ def softened(z: Any, temperature: float) -> list[float]:
     return [math.exp(value / temperature) / partition for value in z]
 
 
-def loss(student: Any, teacher: Any, target: Any, learned: Any, temperature: float = 4.0) -> float:
+def loss(student: Any, teacher: Any, batch: Any, learned: Any, temperature: float = 4.0) -> float:
     """T^2 times the divergence of the student's p from the teacher's q, mean over the batch."""
     total = 0.0
     for s, t in zip(student.logits, teacher.logits, strict=True):
         p, q = softened(s, temperature), softened(t, temperature)
         total += sum(qk * (math.log(qk) - math.log(pk)) for pk, qk in zip(p, q, strict=True))
-    return temperature**2 * total / len(target)
+    return temperature**2 * total / len(batch.target)
