@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -53,10 +53,15 @@ def pair_stages(student: Features, teacher: Features) -> list[tuple[Tensor, Tens
     Raises:
         ValueError: one of them shows no maps.
     """
-    count = min(len(student.stages), len(teacher.stages))
+    return pair_maps(student.stages, teacher.stages)
+
+
+def pair_maps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The same of any two sequences of maps."""
+    count = min(len(student), len(teacher))
     if not count:
         raise ValueError("expected feature maps of both networks, and one of them shows none")
-    return list(zip(student.stages[-count:], teacher.stages[-count:], strict=True))
+    return list(zip(student[-count:], teacher[-count:], strict=True))
 
 
 def spatial(maps: Iterable[Tensor]) -> list[Tensor]:
@@ -73,6 +78,19 @@ def spatial(maps: Iterable[Tensor]) -> list[Tensor]:
             f"expected feature maps of at least 2x2 places, got {sizes}; "
             "give larger images (data.size) or take a method that looks at logits"
         )
+    return found
+
+
+def spatial_pairs(student: Features, teacher: Features) -> list[tuple[Tensor, Tensor]]:
+    """Those pairs of stages whose maps both have places to tell apart.
+
+    Raises:
+        ValueError: there is none.
+    """
+    pairs = pair_stages(student, teacher)
+    found = [pair for pair in pairs if all(min(map.shape[2:]) > 1 for map in pair)]
+    if not found:  # the finest pair has one that is too small, and so have all the others
+        spatial([min(pairs[0], key=lambda map: map.shape[2] * map.shape[3])])
     return found
 
 

@@ -26,12 +26,13 @@ SHELVES = {
 
 def summaries(kind: str) -> dict[str, str]:
     """Name and summary of each plug-in of a kind, sorted by name; nothing is imported."""
+    return {name: _docstring(file).partition("\n")[0] for name, file in files(kind).items()}
+
+
+def files(kind: str) -> dict[str, Path]:
+    """Name and file of each plug-in of a kind, sorted by name."""
     folder = Path(__file__).parent / SHELVES[kind]
-    return {
-        file.stem: (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").partition("\n")[0]
-        for file in sorted(folder.glob("*.py"))
-        if not file.stem.startswith("_")
-    }
+    return {f.stem: f for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")}
 
 
 def load(kind: str, name: str) -> Any:
@@ -40,9 +41,13 @@ def load(kind: str, name: str) -> Any:
     Raises:
         UnknownNameError: if there is no such plug-in; the message says which there are.
     """
-    known = summaries(kind)
+    known = files(kind)
     if name not in known:
         raise UnknownNameError(kind, name, known)
     module = importlib.import_module(f"edgekd.{SHELVES[kind].replace('/', '.')}.{name}")
     (public,) = module.__all__
     return getattr(module, public)
+
+
+def _docstring(file: Path) -> str:
+    return ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1] / "edgekd"
 LAYERS = [  # lowest first; a part may import the parts of lower layers, and itself
     {"edgekd", "errors", "agent"},
     {"formula", "plugins", "profiles", "files", "intervals", "preprocess", "watching"},
-    {"strict"},
+    {"strict", "catalogue"},
     {"recipe", "artifact", "records", "features", "data", "devices"},
     {"loading", "models", "methods"},
     {"export", "trainer", "profiling", "report"},

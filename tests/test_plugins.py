@@ -91,7 +91,7 @@ def test_loading_gives_the_one_public_object() -> None:
     ("kind", "name", "message"),
     [
         ("method", "fitnets", r"no method 'fitnets'. Did you mean fitnet\?"),
-        ("method", "crd5", r"no method 'crd5'. There are: at, ce, fitnet, kd"),
+        ("method", "zebra", r"no method 'zebra'. There are: afd, at, ce, crd"),
         ("dataset", "digitz", r"no dataset 'digitz'. Did you mean digits\?"),
         ("method", "_term", r"no method '_term'"),
         ("method", "../data/digits", r"no method '../data/digits'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from edgekd import plugins
@@ -16,6 +18,9 @@ KINDS = ("method", "model", "dataset", "device", "runtime", "recipe")
 @as_json
 def listing(kind: str, part: str | None, as_json: bool) -> None:
     """List methods, models, data sets, devices, runtimes or recipes; PART filters the names."""
+    if kind == "method":
+        _list_methods(part or "", as_json=as_json)
+        return
     found = {name: text for name, text in _found(kind).items() if (part or "") in name}
     if as_json:
         print_json(found)
@@ -25,6 +30,25 @@ def listing(kind: str, part: str | None, as_json: bool) -> None:
     width = max(map(len, found), default=0)
     for name, text in found.items():
         click.echo(f"{name:<{width}}  {text}".rstrip())
+
+
+def _list_methods(part: str, *, as_json: bool) -> None:
+    from edgekd.catalogue import methods
+
+    found = {name: entry for name, entry in methods().items() if part in name}
+    if as_json:
+        print_json({name: asdict(entry) for name, entry in found.items()})
+        return
+    if not found:
+        click.echo(f"No method has {part!r} in its name.", err=True)
+        return
+    indent = " " * 20
+    for name, entry in found.items():
+        cost = "" if entry.cost is None else f"{entry.cost:.2f}x kd"
+        click.echo(f"{name:<9} {cost:<9} {entry.summary}")
+        text = f"needs {', '.join(entry.needs)}; suits {entry.suits}"
+        click.echo(click.wrap_text(text, 100, indent, indent))
+    click.echo("Costs are seconds of a training step, teacher included, beside one of ce + kd.")
 
 
 def _found(kind: str) -> dict[str, str]:

@@ -109,7 +109,7 @@ def choose(student: Backbone, teacher: Backbone, targets: Tensor) -> Choice:
     choice = _preferred(student, teacher)
     try:
         rehearse(Method.parse(choice.text), student, teacher, targets)
-    except RecipeError as error:
+    except UsageError as error:
         return Choice(LOGITS, f"{choice.why}, but {str(error).removesuffix('.')}")
     return choice
 

@@ -17,7 +17,7 @@ class Term(nn.Module):
     them; all are called by the trainer, in this order.
     """
 
-    needs: ClassVar[frozenset[str]] = LOGITS
+    needs: frozenset[str] = LOGITS
     """Which features to show: of ``logits``, ``embedding``, ``stages``, ``preacts``, ``blocks``."""
     uses_teacher: ClassVar[bool] = True
     """Whether it looks at the teacher; a term that does not is what a student alone trains on."""

@@ -8,7 +8,10 @@ Convolutional Neural Networks via Attention Transfer", ICLR 2017, arXiv:1612.039
 
 Deviations: the distance is squared, as in the authors' code; it is summed over positions where
 that code averages them and multiplies by 1000, so a weight of 1 is usual here. Where the maps of a
-stage differ in size, the larger attention map is averaged down to the smaller.
+stage differ in size, the larger attention map is averaged down to the smaller; maps of one place,
+where there is nowhere to look, are left out.
+
+Suits: networks of one kind and similar depth; maps of transformers attend elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgekd.data import Batch
-from edgekd.features import Features, pair_stages, same_size
+from edgekd.features import Features, same_size, spatial_pairs
 from edgekd.methods import Term
 
 __all__ = ["AT"]
@@ -39,12 +42,12 @@ class AT(Term):
         self.power = power
 
     def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
-        pair_stages(student, teacher)
+        spatial_pairs(student, teacher)
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         losses = [
             (s - t).square().sum(1).mean()
-            for s, t in (self._attention(*pair) for pair in pair_stages(student, teacher))
+            for s, t in (self._attention(*pair) for pair in spatial_pairs(student, teacher))
         ]
         return sum(losses[1:], losses[0])
 

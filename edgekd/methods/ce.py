@@ -4,6 +4,8 @@ Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVP
 arXiv:1512.00567, section 7, for the smoothing.
 
     L = - sum_k q_k log softmax(s)_k,   q_k = (1 - e) [k = label] + e / K,   mean over the batch
+
+Suits: every student; alone it is what a student learns without a teacher.
 """
 
 from __future__ import annotations

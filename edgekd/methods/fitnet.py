@@ -8,6 +8,8 @@ arXiv:1412.6550, equation 3.
 Deviations: trained together with the other terms instead of in a first phase of its own; the
 factor 1/2 is left to the weight; the regressor r is a 1x1 convolution, and where the maps differ
 in size the larger is averaged down to the smaller (the paper chooses the kernel to fit).
+
+Suits: students that are thinner than their teacher, not much shallower.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch import nn
 
 from edgekd.data import Batch
 from edgekd.errors import DivergedError, UsageError
+from edgekd.features import Features
 from edgekd.files import aside
 from edgekd.models import weights
 from edgekd.trainer import checkpoint
@@ -84,12 +85,34 @@ class Trainer:
                     self._attend()
         return self._finish()
 
-    def advance(self, batch: Batch) -> None:
-        """Forward, backward, update, without one host synchronisation."""
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the method looks at."""
+        return self._task.method.needs
+
+    @property
+    def result(self) -> nn.Module:
+        """The student as it is now, or its moving average."""
+        return self._engine.result
+
+    @property
+    def autocast(self) -> Callable[[], Any]:
+        """What computes in the precision of this training."""
+        made: Callable[[], Any] = self._engine.autocast
+        return made
+
+    def advance(self, batch: Batch, teacher: Features | None = None) -> None:
+        """Forward, backward, update, without one host synchronisation.
+
+        Args:
+            batch: from the loader.
+            teacher: what the teacher showed for it, where it has been asked already.
+        """
         engine = self._engine
         batch = self._placed(batch)
         engine.scheduler.step_update(engine.step)
-        teacher = engine.ask_teacher(batch.image) if engine.teacher is not None else None
+        if teacher is None and engine.teacher is not None:
+            teacher = engine.ask_teacher(batch.image)
         loss, losses = engine.learner(batch, teacher)
         engine.update(loss, self._task.train.clip)
         engine.bare.constrain()

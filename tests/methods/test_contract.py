@@ -132,7 +132,7 @@ def test_what_studies_the_teacher_learns_by_its_own_loss_alone(
     assert loss.shape == ()
     assert loss.isfinite()
     if loss.requires_grad:
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
     for key, parameter in made.named_parameters():
         assert (parameter.grad is not None) is key.startswith("of_teacher."), key
     first = {key: value for key, value in made.state_dict().items() if key.startswith("of_t")}

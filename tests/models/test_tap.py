@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import UsageError
+from edgekd.features import DEPTHS
 from edgekd.models import zoo
-from edgekd.models.tap import Tap, find_places, stage_indices
+from edgekd.models.places import find_places
+from edgekd.models.probe import record
+from edgekd.models.tap import Tap, stage_indices
 
 ALL = frozenset({"logits", "embedding", "stages"})
 TIMM = [
@@ -105,10 +108,12 @@ def test_the_embedding_is_what_the_classifier_sees(made: Make, name: str) -> Non
 def test_what_nobody_asked_for_is_not_shown(made: Make, name: str) -> None:
     model, x = made(name), image()
     shown = Tap(model, {"logits"}, x)(x)
-    assert (shown.embedding, shown.stages, shown.blocks) == (None, (), ())
-    assert not any(module._forward_hooks for module in model.modules())
-    assert Tap(model, {"embedding"}, x)(x).embedding is not None
-    assert Tap(model, {"stages"}, x)(x).stages
+    assert (shown.embedding, shown.stages, shown.preacts, shown.blocks) == (None, (), (), ())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    for need in ("embedding", "stages", "preacts", "blocks"):
+        shown = Tap(model, {need}, x)(x)
+        for other in ("embedding", "stages", "preacts", "blocks"):
+            assert bool(getattr(shown, other) not in (None, ())) is (other == need), other
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "torchvision/resnet18"])
@@ -181,8 +186,9 @@ class Odd(nn.Module):
 
 
 def test_modules_that_run_twice_are_not_watched() -> None:
-    places, head = find_places(Odd(), image())
-    assert (places, head) == (("wide", "deep"), "head")
+    net = Odd()
+    places, head = find_places(net, record(net, net, image())[1], image())
+    assert ([place.name for place in places], head) == (["wide", "deep"], "head")
     shown = Tap(Odd(), ALL, image())(image())
     assert [stage.shape for stage in shown.stages] == [(2, 4, 64, 64), (2, 6, 32, 32)]
 
@@ -203,9 +209,51 @@ def test_making_a_tap_leaves_the_network_as_it_was(made: Make, name: str, traini
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["resnet8", "torchvision/resnet18"])
+def test_making_a_tap_draws_no_random_numbers_and_keeps_each_module_s_mode(
+    made: Make, name: str
+) -> None:
+    model = made(name).train()
+    frozen = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)).eval()
+    before = torch.get_rng_state()
+    Tap(model, DEPTHS, image())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [m for m in model.modules() if not m.training] == [frozen]
+
+
+@pytest.mark.parametrize("name", ["resnet8", "torchvision/resnet18"])
+def test_a_copy_of_a_tap_shows_what_the_first_shows(made: Make, name: str) -> None:
+    tap = Tap(made(name), DEPTHS, image())
+    with torch.no_grad():
+        first, second = tap(image()), copy.deepcopy(tap)(image())
+    assert torch.equal(first.logits, second.logits)
+    for depth in ("stages", "preacts"):
+        pairs = zip(getattr(first, depth), getattr(second, depth), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+PYRAMIDS = {  # channels and side of each map, as timm's networks of these names have them
+    "resnet50": [(64, 32), (256, 16), (512, 8), (1024, 4), (2048, 2)],
+    "mobilenet_v2": [(16, 32), (24, 16), (32, 8), (96, 4), (1280, 2)],
+    "efficientnet_b0": [(16, 32), (24, 16), (40, 8), (112, 4), (320, 2)],
+    "regnet_x_400mf": [(32, 32), (32, 16), (64, 8), (160, 4), (400, 2)],
+    "convnext_tiny": [(96, 16), (192, 8), (384, 4), (768, 2)],
+    "swin_t": [(96, 16), (192, 8), (384, 4), (768, 2)],
+    "vgg11": [(64, 64), (128, 32), (256, 16), (512, 8), (512, 4), (512, 2)],
+}
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_a_watched_network_s_resolution_ends_with_its_last_block(made: Make, name: str) -> None:
+    model = made(f"torchvision/{name}")
+    with torch.no_grad():
+        shown = Tap(model, {"stages"}, image())(image())
+    assert [stage.shape[1:3] for stage in shown.stages] == PYRAMIDS[name]
+
+
 def test_looking_for_places_leaves_no_hook(made: Make) -> None:
     model = made("torchvision/resnet18")
-    find_places(model, image())
+    record(model, model, image())
     assert not any(module._forward_hooks for module in model.modules())
 
 

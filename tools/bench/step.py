@@ -59,10 +59,10 @@ def main() -> None:
 
 def _step(precision: str, names: tuple[str, str], rounds: int, steps: int) -> None:
     teacher, student = (_network(name) for name in names)
-    floor = _floor(_network(names[0]).model, _network(names[1]).model)
+    plain = floor(_network(names[0]).model, _network(names[1]).model)
     with tempfile.TemporaryDirectory() as folder:
         ours = _ours(teacher, student, precision, Path(folder), with_loader=True)
-        work = {"floor": floor, "edgekd": ours, "null": floor}
+        work = {"floor": plain, "edgekd": ours, "null": plain}
         taken = interleaved({k: _times(v, steps) for k, v in work.items()}, rounds)
     each = statistics.median(taken["floor"]) / steps
     print(f"{precision}: {names[0]} -> {names[1]}, batch {BATCH}, floor {each:.3f} CPU s a step")
@@ -72,11 +72,11 @@ def _step(precision: str, names: tuple[str, str], rounds: int, steps: int) -> No
 
 def _harness(rounds: int, steps: int) -> None:
     """What edgekd adds to a network that costs next to nothing."""
-    floor = _floor(_stub().model, _stub().model)
+    plain = floor(_stub().model, _stub().model)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         bare = _ours(_stub(), _stub(), "fp32", Path(one), with_loader=False)
         full = _ours(_stub(), _stub(), "fp32", Path(other), with_loader=True)
-        work = {"floor": floor, "bare": bare, "full": full, "null": floor}
+        work = {"floor": plain, "bare": bare, "full": full, "null": plain}
         taken = interleaved({k: _times(v, steps) for k, v in work.items()}, rounds)
     print(f"harness alone, a network of one linear layer, batch {BATCH}")
     for name, text in (("bare", "without loader"), ("full", "with loader"), ("null", "null")):
@@ -93,10 +93,16 @@ def _times(work: Callable[[], None], steps: int) -> Callable[[], None]:
     return several
 
 
-def _floor(teacher: nn.Module, student: nn.Module) -> Callable[[], None]:
+def floor(
+    teacher: nn.Module,
+    student: nn.Module,
+    shape: tuple[int, ...] = (BATCH, 3, 32, 32),
+    classes: int = CLASSES,
+) -> Callable[[], None]:
+    """One step of the least that plain PyTorch does, on a batch of that shape."""
     teacher.eval()
     optimizer = torch.optim.SGD(student.parameters(), 0.01, 0.9, weight_decay=5e-4)
-    image, target = torch.randn(BATCH, 3, 32, 32), torch.randint(0, CLASSES, (BATCH,))
+    image, target = torch.randn(shape), torch.randint(0, classes, (shape[0],))
 
     def step() -> None:
         with torch.no_grad():
