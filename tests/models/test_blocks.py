@@ -62,7 +62,7 @@ OTHERS = {  # with the stem in front, where timm counts its map
     "torchvision/mobilenet_v3_small": (1, 1, 2, 5, 4),
     "torchvision/swin_t": (2, 2, 6, 2),
 }
-UNKNOWN = ("vgg11", "densenet121", "tnt_s_patch16_224", "torchvision/densenet121")
+UNKNOWN = ("densenet121", "tnt_s_patch16_224", "torchvision/densenet121")
 ACTIVE = ("resnet20", "vgg8", "shufflenetv1_cifar", "resnet18", "regnetx_002", "repvgg_a0")
 REUSED = ("torchvision/resnet18",)  # one ReLU, in place, twice a block
 PASSIVE = ("wrn_16_2", "mobilenetv2_cifar", "convnext_atto", "vit_tiny_patch16_224", "resnetv2_18")
