@@ -4,7 +4,7 @@
 
     schema_version  1
     kind            "network" (model.safetensors) or "onnx" (model.onnx)
-    role            "teacher", "student", "baseline"
+    role            "teacher", "student", "peer", "baseline"
     created         UTC, ISO 8601
     files           name -> {sha256, bytes}
     model           {name, arguments, parameters, macs}

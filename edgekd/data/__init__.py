@@ -102,3 +102,6 @@ class Loader(Protocol):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Batches ``start`` and after of epoch ``number``."""
+
+    def digest(self) -> str:
+        """Hash of the pixels; of images that are streamed, of a few batches."""

@@ -45,8 +45,8 @@ def compare_alone(
     if baseline == "cost":
         epochs = equal_cost_epochs(epochs, *_cost(recipe, student))
         watch.say(
-            f"the baseline trains {epochs} epochs alone, as much computing as "
-            f"{recipe.train.epochs} epochs with the teacher"
+            f"the baseline trains {epochs} epochs alone, as much computing in the networks as "
+            f"{recipe.train.epochs} epochs of distilling (adapters and studying do not count)"
         )
     alone = train_alone(recipe, out, epochs, watch, restart=restart)
     return alone, gain(_correct(student), _correct(alone), epochs, baseline)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgekd.errors import RecipeError, UsageError
@@ -14,12 +13,15 @@ from edgekd.formula import parse_method
 from edgekd.methods import Method
 from edgekd.models import Backbone
 from edgekd.recipe import Recipe
+from edgekd.strict import term_table
 from edgekd.trainer import rehearse
 from edgekd.watching import Watch
 
-AUTO = "auto"
+AUTO, FULL = "auto", ("weight", 1.0)
 SMALL = 0.2
 """A student with at most this share of its teacher's parameters counts as of low capacity."""
+QUERIES = ("qkv", "qk", "to_q", "q_proj", "query")
+"""How timm's and torchvision's attention modules call the layers that ask and answer."""
 LOGITS = "ce + 0.9*kd"
 MAPS = f"{LOGITS} + 10*rtk + 3*kr"
 TOKENS = f"{LOGITS} + vkd"
@@ -39,13 +41,17 @@ def is_auto(table: Mapping[str, Any]) -> bool:
     Raises:
         RecipeError: it does so and names terms beside.
     """
-    if AUTO in table and len(table) > 1:
-        others = " + ".join(name for name in table if name != AUTO)
+    if AUTO not in table:
+        return False
+    others = [name for name in table if name != AUTO]
+    given = [key for key, value in term_table(AUTO, table[AUTO]).items() if (key, value) != FULL]
+    if others or given:
         raise RecipeError(
-            f"method 'auto' chooses all terms; expected it alone, found {others} beside it.",
+            "method 'auto' chooses all terms and weights; expected it alone, found "
+            f"{', '.join(others + given)} beside it.",
             "method.auto",
         )
-    return AUTO in table
+    return True
 
 
 def check_table(table: Mapping[str, Any]) -> None:
@@ -54,15 +60,19 @@ def check_table(table: Mapping[str, Any]) -> None:
         Method.from_table(table)
 
 
-def check_peer(recipe: Recipe) -> bool:
+def check_peer(recipe: Recipe, teacher: Backbone | None = None) -> bool:
     """Whether the student learns beside a peer.
+
+    Args:
+        recipe: what was asked for.
+        teacher: a network handed over beside it.
 
     Raises:
         UsageError: a peer that would teach nothing, or a teacher beside it.
     """
     if not (recipe.peer.name or recipe.peer.weights):
         return False
-    if recipe.teacher.weights:
+    if recipe.teacher.weights or teacher is not None:
         raise UsageError(
             "a student learns from a frozen teacher or beside a peer; found both. "
             "Leave --teacher out, or --peer."
@@ -79,7 +89,8 @@ def check_peer(recipe: Recipe) -> bool:
 def method_of(
     table: Mapping[str, Any],
     student: Backbone,
-    other: Backbone | None,
+    teacher: Backbone | None,
+    peer: Backbone | None,
     targets: Tensor,
     watch: Watch,
 ) -> Method:
@@ -88,19 +99,23 @@ def method_of(
     Args:
         table: as a recipe holds it.
         student: the network to train.
-        other: its teacher or its peer, if it has one.
+        teacher: its frozen teacher, if it has one.
+        peer: who learns beside it, if somebody does.
         targets: (N,) classes of the training images.
         watch: told what was chosen, and why.
 
     Raises:
         RecipeError: the method cannot work with these networks.
     """
+    other = teacher or peer
     if other is not None and is_auto(table):
         choice = choose(student, other, targets)
         watch.say(f"method auto: {choice.text}: {choice.why}")
         table = parse_method(choice.text)
     method = Method.from_table(table)
     rehearse(method, student, other, targets)
+    if peer is not None:
+        rehearse(method, peer, student, targets)
     return method
 
 
@@ -131,8 +146,8 @@ def _preferred(student: Backbone, teacher: Backbone) -> Choice:
 
 
 def attends_to_tokens(model: nn.Module) -> bool:
-    """Whether a network has self-attention, which poolings and gates called attention are not."""
-    if any(isinstance(module, torch.nn.MultiheadAttention) for module in model.modules()):
+    """Whether a network has self-attention: modules that make queries and keys, pooling apart."""
+    if any(isinstance(module, nn.MultiheadAttention) for module in model.modules()):
         return True
-    names = {type(module).__name__ for module in model.modules()}
-    return any("Attention" in name and "Pool" not in name for name in names)
+    inner = [name for name, _ in model.named_modules() if "pool" not in name.lower()]
+    return any(name.rpartition(".")[2].startswith(QUERIES) for name in inner)

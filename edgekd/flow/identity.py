@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgekd.data import Loader
 from edgekd.files import sha256
 from edgekd.loading import Splits
 from edgekd.models import Backbone
 from edgekd.recipe import Data, Network, Train
+from edgekd.trainer.precision import resolve
 
 CARELESS = {"workers", "checkpoint_minutes", "log_steps", "trackers"}
 """Settings that decide what is told about a training, not what comes out of it."""
@@ -49,19 +51,19 @@ def fingerprint(
 
 
 def teachings(
-    teacher: Backbone, student: Backbone, train: Train, data: Data, splits: Splits
+    teacher: Backbone, student: Backbone, train: Train, data: Data, loader: Loader
 ) -> str:
-    """Hash of all that decides what a teacher shows while a student trains.
+    """Hash of all that decides what a teacher shows while a student trains: the pixels, too.
 
     Of the student it is no more than how its batches are made.
     """
-    drawn = {key: getattr(train, key) for key in ("batch_size", "precision", "seed")}
+    drawn = [train.batch_size, train.seed, resolve(train.precision)]
     content = {
         "teacher": (teacher.name, hash_of(teacher.model), teacher.preprocess.to_dict()),
         "shown": student.preprocess.to_dict(),
         "drawn": drawn,
         "data": _deciding(asdict(data)),
-        "images": _images(splits),
+        "images": [loader.digest(), loader.targets.tolist()],
     }
     return _hash(content)
 

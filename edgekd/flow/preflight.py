@@ -37,4 +37,6 @@ def check_run(recipe: Recipe, out: Path) -> None:
     student = build(recipe.student, labels, size, new_head=True)
     teacher = build(recipe.teacher, labels, 0 if recipe.teacher.weights else size)
     gates.check_sizes(teacher, student)
-    method_of(recipe.method, student, teacher, torch.from_numpy(splits.train.targets), Silent())
+    method_of(
+        recipe.method, student, teacher, None, torch.from_numpy(splits.train.targets), Silent()
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ from edgekd.watching import Silent, Watch
 LABELS: Mapping[str, Any] = {"ce": {"weight": 1.0}}
 """The method of who learns from the labels alone."""
 METRICS = "training/metrics.jsonl"
+PEER = "peer"
+"""Folder, in the student's, of who learned beside it."""
 STATE = (f"training/{checkpoint.NAME}", f"training/{RESULT}")
 """What an unfinished training leaves, and a finished one does not."""
 
@@ -107,7 +111,7 @@ def distill(
     """
     method, watch = recipe.method, watch or Silent()
     job = _Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
-    has_peer = check_peer(recipe)
+    has_peer = check_peer(recipe, teacher)
     splits = open_splits(recipe.data)
     if teacher is None and not has_peer:
         teacher = teacher_of(recipe, splits.labels)
@@ -167,19 +171,21 @@ def _train(job: _Job, teacher: Backbone | None, splits: Splits) -> Artifact:
     if teacher is not None:
         gates.check_sizes(teacher, student)
     targets = torch.from_numpy(splits.train.targets)
-    method = method_of(job.table, student, teacher or peer, targets, job.watch)
+    method = method_of(job.table, student, teacher, peer, targets, job.watch)
     loaded = _load(job, splits, student)
     library = None
     if teacher is not None:
         teacher_scores = _judge(teacher, student.preprocess, loaded.validation)
         gates.check_teacher(teacher, teacher_scores)
         job.watch.say(f"teacher {teacher.name}: {teacher_scores.top1:.1%} on validation images")
-        key = teachings(teacher, student, job.train, job.recipe.data, splits)
-        library = Library.of_user(key)
+        shown = teacher, student, job.train, job.recipe.data, loaded.train
+        library = Library.of_user(partial(teachings, *shown))
     state = job.out / "training"
     with writing(job.out):
         if job.restart:
             _forget(job.out, artifact.MANIFEST, *STATE, METRICS)
+            if artifact.is_artifact(job.out / PEER):
+                shutil.rmtree(job.out / PEER)
         state.mkdir(parents=True, exist_ok=True)
     task = Task(student, teacher, method, loaded, job.train, state, known, library, peer)
     trained = Trainer(task, _teller(job), job.watch.say).run()
@@ -213,7 +219,7 @@ def _keep_peer(
     """Who learned beside the student is a network of its own, in a folder inside the student's."""
     validation, test = (_judge(peer, shown, split) for split in (loaded.validation, loaded.test))
     job.watch.say(f"peer {peer.name}: {test.top1:.1%} on {test.n} test images")
-    keep(peer, job.out / "peer", replace(origin, role="peer"), validation, test)
+    keep(peer, job.out / PEER, replace(origin, role="peer"), validation, test)
 
 
 def _torch_device() -> torch.device:

@@ -7,6 +7,7 @@ one slice. Normalising is one multiply and one add over the whole batch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -111,6 +112,10 @@ class TrainLoader:
             chosen = torch.from_numpy(index)
             yield Batch(self._normalise(pixels), self.targets[chosen], chosen)
 
+    def digest(self) -> str:
+        """Hash of the pixels."""
+        return hashlib.sha256(self._stored.data).hexdigest()
+
     def _cut(self, index: Indices, down: Indices, right: Indices, mirror: Indices) -> Pixels:
         """Copy one window of each stored image, as (B, H, W, 3)."""
         height, width = self._side
@@ -155,6 +160,10 @@ class EvalLoader:
             index = np.arange(step * self._batch_size + self._share.rank, end, self._share.world)
             image, chosen = self._normalise(self._images.pixels[index]), torch.from_numpy(index)
             yield Batch(image, self.targets[chosen], chosen)
+
+    def digest(self) -> str:
+        """Hash of the pixels."""
+        return hashlib.sha256(np.ascontiguousarray(self._images.pixels).data).hexdigest()
 
 
 def stored_bytes(count: int, side: tuple[int, int], shift: Shift, copies: int) -> int:

@@ -113,6 +113,18 @@ class Method(nn.Module):
                 torch.manual_seed(zlib.crc32(f"{torch.initial_seed()} {name}".encode()))
                 _made(name, term.build, shown)
 
+    def attempt(self, student: Features, teacher: Features, batch: Batch) -> None:
+        """Let each term compute its losses once.
+
+        Raises:
+            RecipeError: a term that cannot, with the options it has.
+        """
+        shown = {"teacher": teacher, "batch": batch}
+        for name, term in self.named.items():
+            if term.of_teacher is not None:
+                _made(name, term.study, shown)
+            _made(name, term.forward, {"student": student, **shown})
+
     def forward(self, student: Features, teacher: Features, batch: Batch) -> dict[str, Tensor]:
         """Weighted loss of each term, by name: minimise their sum, log each."""
         terms = self.named
@@ -206,7 +218,13 @@ def _made(name: str, make: Callable[..., Any], options: Mapping[str, Any]) -> An
             raise RecipeError(
                 f"method {name!r} has no option {option!r}.{listed}", f"method.{name}.{option}"
             )
+        if isinstance(options[option], bool) and known[option].annotation in ("int", "float"):
+            raise RecipeError(
+                f"method {name!r}: {option} must be a number, got {options[option]}.",
+                f"method.{name}.{option}",
+            )
     try:
         return make(**options)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"method {name!r}: {error}.", f"method.{name}") from error
+    except (TypeError, ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].removesuffix(".")
+        raise RecipeError(f"method {name!r}: {reason}.", f"method.{name}") from error

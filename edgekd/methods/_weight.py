@@ -19,6 +19,8 @@ class Weight:
     def read(cls, value: Any, ramp: Any = (0.0, 1.0)) -> Weight:
         """From a number, or two."""
         ends = value if isinstance(value, list | tuple) else [value]
+        if not isinstance(ramp, list | tuple) or len(ramp) != 2:
+            raise ValueError(f"ramp must be two parts of the training in [0, 1], got {ramp!r}")
         begin, until = (float(part) for part in ramp)
         if not 0 <= begin < until <= 1:
             raise ValueError(f"ramp must be two parts of the training in [0, 1], got {ramp}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from dataclasses import asdict
 from typing import Any
 
@@ -35,7 +36,8 @@ def commands(view: RunView) -> list[str]:
     found = [view.run.get("command"), *(record.get("command") for record in view.records)]
     said = list(dict.fromkeys(plain(command) for command in found if command))
     if not said and view.recipe:
-        said = ["edgekd run recipe.toml"]
+        peer = tomllib.loads(view.recipe).get("peer", {}).get("name")
+        said = [f"edgekd {'distill --recipe' if peer else 'run'} recipe.toml"]
     return said
 
 

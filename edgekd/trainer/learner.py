@@ -60,7 +60,8 @@ class Peers(nn.Module):
     """Two learners that are each other's teacher, in one forward pass and one optimiser step.
 
     Zhang, Xiang, Hospedales & Lu, "Deep Mutual Learning", CVPR 2018, arXiv:1706.00384. Deviation:
-    both are updated from the same predictions; the paper updates one after the other.
+    both are updated from the same predictions; the paper updates one after the other. The gradient
+    is clipped as one, and a moving average is kept of the student alone.
     """
 
     def __init__(self, first: Learner, second: Learner, reframe: Reframe) -> None:

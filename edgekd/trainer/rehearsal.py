@@ -1,4 +1,4 @@
-"""Rehearsal: build a method on two networks before any image is read, to refuse it early."""
+"""Rehearsal: try a method on two networks before any image is read, to refuse it early."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from edgekd.data import Batch
 from edgekd.features import Features
 from edgekd.methods import Method
 from edgekd.models import Backbone, Tap
@@ -31,7 +32,9 @@ def rehearse(method: Method, student: Backbone, other: Backbone | None, targets:
         seen = shown
         if other is not None:
             seen = _shown(other, method, Reframe(student.preprocess, other.preprocess)(image))
-        copy.deepcopy(method).build(shown, seen, targets)
+        tried = copy.deepcopy(method)
+        tried.build(shown, seen, targets)
+        tried.attempt(shown, seen, Batch(image, targets[:2], torch.arange(2)))
 
 
 def _shown(network: Backbone, method: Method, image: Tensor) -> Features:

@@ -32,11 +32,14 @@ class Library:
     """Where results are kept, one small file a term; anyone may delete them."""
 
     folder: Path
-    key: str
-    """Hash of all that decides what the teacher shows: its weights, the images, the seed."""
+    key: Callable[[], str]
+    """Makes a hash of all that decides what the teacher shows: its weights, the images, the seed.
+
+    It is asked for only where a term studies at all.
+    """
 
     @classmethod
-    def of_user(cls, key: str) -> Library:
+    def of_user(cls, key: Callable[[], str]) -> Library:
         """In the user's own cache."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         return cls(cache / "edgekd" / "studies", key)
@@ -47,7 +50,7 @@ class Library:
         assert term.of_teacher is not None
         shapes = {key: list(value.shape) for key, value in term.of_teacher.state_dict().items()}
         options = {key: str(value) for key, value in method.options[name].items()}
-        content = [VERSION, self.key, name, options, epochs, term.study_lr, repr(term.of_teacher)]
+        content = [VERSION, self.key(), name, options, epochs, term.study_lr, repr(term.of_teacher)]
         text = json.dumps([*content, shapes], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
         return self.folder / f"{name}-{digest[:32]}.safetensors"
@@ -91,7 +94,7 @@ def study(
                 for lesson in going:
                     lesson.learn(features, batch)
     for lesson in lessons:
-        lesson.keep()
+        lesson.keep(say)
     freeze(method)
 
 
@@ -139,7 +142,7 @@ class _Lesson:
             for group in self._optimizer.param_groups:
                 group["lr"] /= 10
 
-    def keep(self) -> None:
+    def keep(self, say: Callable[[str], None]) -> None:
         """Check what was learned and, if there is a place for it, write it there."""
         values = [v for v in self._module.state_dict().values() if v.is_floating_point()]
         if not all(bool(value.isfinite().all()) for value in values):
@@ -148,8 +151,12 @@ class _Lesson:
                 "Leave the term out, or give it other options."
             )
         if self._place is not None:
-            with aside(self._place) as draft:
-                weights.write(self._module, draft)
+            try:
+                with aside(self._place) as draft:
+                    weights.write(self._module, draft)
+            except UsageError as error:  # it costs the next student time, and this one nothing
+                reason = str(error).partition(". ")[0]
+                say(f"{self.name}: what it learned is not kept for later students: {reason}")
 
 
 def _recall(term: Term, place: Path) -> bool:

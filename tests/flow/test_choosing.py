@@ -67,6 +67,9 @@ def test_auto_goes_by_capacity_and_architecture(
         ("test_vit", True),
         ("test_byobnet", False),
         ("mobilevit_xxs", True),
+        ("cait_xxs24_224", True),
+        ("edgenext_xx_small", True),
+        ("resnet50_clip", False),  # attention only pools
     ],
 )
 def test_who_attends_to_tokens(name: str, attends: bool) -> None:
@@ -93,7 +96,9 @@ def test_auto_is_said_and_written_down(recipe: Make, tmp_path: Path) -> None:
 
 
 def test_auto_stands_alone(recipe: Make, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="'auto' chooses all terms; expected it alone, found kd"):
+    with pytest.raises(
+        RecipeError, match="'auto' chooses all terms and weights; expected it alone, found kd"
+    ):
         distill(recipe("method=auto + kd"), tmp_path / "s")
 
 
@@ -121,6 +126,15 @@ def unreadable(tmp_path: Path) -> Path:
         ("ce + rtk", [], "vit_tiny_patch16_224", "feature maps of at least 2x2 places, got 1x1"),
         ("ce + kr", [], "vit_tiny_patch16_224", "feature maps of at least 2x2 places, got 1x1"),
         ("at(ce)", [], "resnet8", "changes nothing for the terms in its parentheses"),
+        ("ce + rtk", ["rtk.k=true"], "resnet8", "k must be a number, got True"),
+        ("ce + kd", ["kd.temperature=1" + 40 * "0"], "resnet8", "method 'kd': "),
+        ("ce + vid", ["vid.variance=1e300"], "resnet8", "method 'vid': "),
+        (
+            "ce + kd",
+            ["kd.ramp=3"],
+            "resnet8",
+            r"ramp must be two parts of the training in \[0, 1\]",
+        ),
     ],
 )
 def test_a_bad_option_is_refused_before_any_image_is_read(
@@ -160,6 +174,29 @@ def test_a_student_beside_a_peer(recipe: Make, tmp_path: Path) -> None:
     _, gain = compare_alone(made, student, tmp_path / "alone", "cost", heard)
     shares = peer.manifest["model"]["macs"] / student.manifest["model"]["macs"]
     assert gain["baseline_epochs"] == round(4 * (1 + shares))
+
+
+def test_a_method_is_tried_both_ways_between_peers(recipe: Make, tmp_path: Path) -> None:
+    """Three maps there are in one of them, and six in the other."""
+    made = recipe('teacher.weights=""', "peer.name=resnet14", "method=ce + rtk", "method.rtk.k=6")
+    with pytest.raises(RecipeError, match="k must be at most 3, the number of teacher maps"):
+        distill(made, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_teacher_handed_over_beside_a_peer_is_refused(recipe: Make, tmp_path: Path) -> None:
+    made = recipe('teacher.weights=""', "peer.name=resnet14", "method=ce + kd")
+    with pytest.raises(UsageError, match="found both"):
+        distill(made, tmp_path / "s", teacher=network("resnet14", 8))
+
+
+@pytest.mark.parametrize("table", [{"weight": 0.5}, {"foo": 3}, {"weight": [0, 1]}])
+def test_auto_takes_no_weight_and_no_option(
+    table: dict[str, Any], recipe: Make, tmp_path: Path
+) -> None:
+    made = recipe_from({**recipe().to_dict(), "method": {"auto": table}})
+    with pytest.raises(RecipeError, match="'auto' chooses all terms and weights"):
+        distill(made, tmp_path / "s")
 
 
 @pytest.mark.parametrize(

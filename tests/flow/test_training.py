@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -17,9 +18,9 @@ from edgekd.artifact import Artifact
 from edgekd.errors import DivergedError, GateError, UsageError
 from edgekd.files import sha256
 from edgekd.flow.baseline import answers, compare_alone
-from edgekd.flow.identity import fingerprint, hash_of
+from edgekd.flow.identity import fingerprint, hash_of, teachings
 from edgekd.flow.training import LABELS, distill, teach, train_alone
-from edgekd.loading import Splits, open_splits
+from edgekd.loading import Splits, loaders, open_splits
 from edgekd.loading.decode import decode
 from edgekd.loading.memory import Normalise
 from edgekd.models import Backbone, build, from_artifact
@@ -309,6 +310,45 @@ def test_the_fingerprint_changes_with_what_decides(splits: Splits, tmp_path: Pat
         fingerprint(**{**base, key: value}) for key, values in changes.items() for value in values
     ]
     assert len({known, *found}) == 1 + len(found)
+
+
+def test_what_a_teacher_shows_changes_with_the_pixels_and_with_nothing_of_the_student_s(
+    splits: Splits,
+) -> None:
+    data, train = Data("digits", size=8), Train(batch_size=32)
+    teacher, student, other = (
+        build(Network(name), splits.labels, 8) for name in ("resnet14", "resnet8", "resnet14")
+    )
+    loader = loaders(splits, student.preprocess, data, train).train
+    known = teachings(teacher, student, train, data, loader)
+    assert teachings(teacher, other, replace(train, lr=1.0, epochs=7), data, loader) == known
+    darker = copy.copy(loader)
+    darker._stored = loader._stored // 2  # type: ignore[attr-defined]
+    found = {
+        teachings(teacher, student, train, data, darker),
+        teachings(other, student, train, data, loader),
+        teachings(teacher, student, replace(train, seed=1), data, loader),
+        teachings(teacher, student, replace(train, batch_size=16), data, loader),
+        teachings(teacher, student, train, replace(data, augment="none"), loader),
+        teachings(teacher, network_of_another_size(splits), train, data, loader),
+    }
+    assert len({known, *found}) == 7
+
+
+def network_of_another_size(splits: Splits) -> Backbone:
+    return build(Network("resnet8"), splits.labels, 16)
+
+
+def test_what_is_learned_from_a_teacher_is_used_by_its_next_student(
+    recipe: Make, tmp_path: Path
+) -> None:
+    first, second, third = Heard(), Heard(), Heard()
+    distill(recipe("method=ce + mgd"), tmp_path / "a", first)
+    distill(recipe("method=ce + mgd", "train.lr=0.01"), tmp_path / "b", second)
+    distill(recipe("method=ce + mgd", "data.limit=200"), tmp_path / "c", third)
+    told = [" ".join(heard.said) for heard in (first, second, third)]
+    assert ["mgd studies the teacher" in text for text in told] == [True, False, True]
+    assert ["is taken from" in text for text in told] == [False, True, False]
 
 
 def test_the_hash_of_a_network_sees_buffers_and_any_type(splits: Splits) -> None:

@@ -53,11 +53,19 @@ def test_no_gradient_of_one_s_loss_reaches_the_other(beside: MakeTask, text: str
     peers = Trainer(made)._engine.bare
     assert isinstance(peers, Peers)
     batch = next(iter(made.loaders.train.epoch(0)))
+    together, _ = peers.eval()(batch, None)
+    found = torch.autograd.grad(together, list(peers.parameters()), allow_unused=True)
     mine, theirs = peers.first.tap(batch.image), peers.second.tap(batch.image)
-    loss, _ = peers.first.judge(mine, theirs.float().detached(), batch)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert any(p.grad is not None for p in peers.first.student.parameters())
-    assert all(p.grad is None for p in peers.second.parameters())
+    for who, shown, other in ((peers.first, mine, theirs), (peers.second, theirs, mine)):
+        own, _ = who.judge(shown, other.float().detached(), batch)
+        own.backward()  # type: ignore[no-untyped-call]
+    assert sum(gradient is not None for gradient in found) > 20
+    for gradient, parameter in zip(found, peers.parameters(), strict=True):
+        if gradient is None:
+            assert parameter.grad is None
+        else:
+            assert parameter.grad is not None
+            assert torch.allclose(gradient, parameter.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_both_learn_and_both_are_left(beside: MakeTask) -> None:

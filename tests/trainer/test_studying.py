@@ -111,7 +111,7 @@ def test_studying_lowers_its_loss(with_branch: Callable[..., Task]) -> None:
 def test_kept_or_learned_the_student_is_the_same(
     with_branch: Callable[..., Task], tmp_path: Path
 ) -> None:
-    library, said = Library(tmp_path / "kept", "key"), list[str]()
+    library, said = Library(tmp_path / "kept", lambda: "key"), list[str]()
     expected = state(Trainer(with_branch("none")).run())
     assert_equal(state(Trainer(with_branch("fresh", library)).run()), expected)
     (file,) = (tmp_path / "kept").iterdir()
@@ -127,17 +127,17 @@ def test_it_is_learned_anew_where_anything_differs_or_the_file_is_damaged(
     with_branch: Callable[..., Task], tmp_path: Path
 ) -> None:
     folder = tmp_path / "kept"
-    Trainer(with_branch("a", Library(folder, "key")))
-    Trainer(with_branch("b", Library(folder, "another teacher")))
-    Trainer(with_branch("c", Library(folder, "key"), epochs=8))
+    Trainer(with_branch("a", Library(folder, lambda: "key")))
+    Trainer(with_branch("b", Library(folder, lambda: "another teacher")))
+    Trainer(with_branch("c", Library(folder, lambda: "key"), epochs=8))
     assert len(list(folder.iterdir())) == 3
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes()[:100])
     said = list[str]()
-    Trainer(with_branch("d", Library(folder, "key")), say=said.append)
+    Trainer(with_branch("d", Library(folder, lambda: "key")), say=said.append)
     assert said[0].startswith("b studies the teacher")
     said.clear()
-    Trainer(with_branch("e", Library(folder, "key")), say=said.append)
+    Trainer(with_branch("e", Library(folder, lambda: "key")), say=said.append)
     assert "is taken from" in said[0]
 
 
@@ -182,8 +182,26 @@ def test_what_is_not_finite_is_never_kept(task: MakeTask, tmp_path: Path) -> Non
     made = replace(
         task("ce", teacher="resnet14"),
         method=method(b=Wild(1.0)),
-        library=Library(tmp_path / "kept", "key"),
+        library=Library(tmp_path / "kept", lambda: "key"),
     )
     with pytest.raises(DivergedError, match="what b learned from the teacher is not finite"):
         Trainer(made)
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_now(
+    with_branch: Callable[..., Task], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    said = list[str]()
+    library = Library(tmp_path / "file" / "studies", lambda: "key")
+    Trainer(with_branch("one", library), say=said.append)
+    assert said[-1].startswith("b: what it learned is not kept for later students: cannot write")
+
+
+def test_nobody_asks_what_the_teacher_shows_where_nothing_studies(task: MakeTask) -> None:
+    def never() -> str:
+        raise AssertionError
+
+    made = task("ce + kd", teacher="resnet14")
+    Trainer(replace(made, library=Library(made.folder, never)))

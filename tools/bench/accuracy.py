@@ -9,8 +9,9 @@ the student that learned alone.
     python tools/bench/accuracy.py FOLDER --data cifar10-jpeg --teacher runs/r20
     python tools/bench/accuracy.py FOLDER --quick      digits and tiny numbers, to see that it works
 
-One file a seed is left in FOLDER, and taken as it is when it is there; two processes may work on
-different seeds (--seeds 0,1 and --seeds 2), and the last one prints the table of all.
+One file a seed is left in FOLDER. Methods that are in it, trained as they are asked for here, are
+not trained again (--again NAME,NAME does); two processes may work on different seeds (--seeds 0,1
+and --seeds 2), and the last one prints the table of all.
 """
 
 from __future__ import annotations
@@ -44,16 +45,16 @@ TEXTS: dict[str, str] = {
     "dml (a peer)": "ce + kd",
     "dkd": "ce + 0..1*dkd",
     "dist": "ce + 2*dist",
-    "fitnet": "ce + 100*fitnet",
+    "fitnet": "ce + fitnet",
     "at": "ce + at",
     "afd": "ce + 0.9*kd + 200*afd",
     "ft": "ce + ft",
-    "ofd": "ce + 16*ofd",
+    "ofd": "ce + 4*ofd",
     "sp": "ce + 47*sp",
     "rkd": "ce + rkd",
     "vid": "ce + vid",
     "crd": "ce + 0.8*crd",
-    "reviewkd": "ce + 0..5*reviewkd",
+    "reviewkd": "ce + 0..0.6*reviewkd",
     "vkd": "ce + kd + vkd",
     "diffkd": "ce + diffkd",
     "iekd": "ce + iekd",
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--again", default="")
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -103,10 +105,25 @@ def main() -> None:
     asked.folder.mkdir(parents=True, exist_ok=True)
     for seed in [0, 1] if asked.quick else [int(part) for part in asked.seeds.split(",")]:
         file = asked.folder / f"seed-{seed}.json"
-        if not file.is_file():
-            write_json(file, _train_all(plan, seed))
+        found = _earlier(file, _facts(plan))
+        todo = [n for n in TEXTS if not _is_done(n, found) or n in asked.again.split(",")]
+        if todo:
+            results = found | _train_all(plan, seed, todo)
+            write_json(file, {"plan": _facts(plan), "results": results})
     print(_facts(plan))
-    print(table([json.loads(f.read_text()) for f in sorted(asked.folder.glob("seed-*.json"))]))
+    files = sorted(asked.folder.glob("seed-*.json"))
+    print(table([_earlier(file, _facts(plan)) for file in files]))
+
+
+def _earlier(file: Path, facts: str) -> dict[str, Any]:
+    """What was found before; another comparison's figures are not mixed in."""
+    if not file.is_file():
+        return {}
+    held = json.loads(file.read_text())
+    if held["plan"] != facts:
+        raise SystemExit(f"{file} is of another comparison: {held['plan']}. Take another folder.")
+    results: dict[str, Any] = held["results"]
+    return results
 
 
 def _plan(asked: argparse.Namespace) -> Plan:
@@ -128,14 +145,19 @@ def _facts(plan: Plan) -> str:
     )
 
 
-def _train_all(plan: Plan, seed: int) -> dict[str, Any]:
+def _is_done(name: str, found: Mapping[str, Any]) -> bool:
+    done, wanted = found.get(name, {}), OPTIONS.get(name, {})
+    return bool(done.get("text") == TEXTS[name] and done.get("options", wanted) == wanted)
+
+
+def _train_all(plan: Plan, seed: int, names: list[str]) -> dict[str, Any]:
     """Top-1 on validation and test images, and seconds, of every method."""
     plan = replace(plan, train=replace(plan.train, seed=seed))
     splits = open_splits(plan.data)
     first = _student(plan, splits)
     loaded = loaders(splits, first.preprocess, plan.data, plan.train)
     trainers, seconds = {}, {}
-    for name in TEXTS:  # studying a teacher is part of the price
+    for name in names:  # studying a teacher is part of the price
         begin = time.process_time()
         trainers[name] = _trainer(plan, name, splits, loaded)
         seconds[name] = time.process_time() - begin
@@ -156,6 +178,7 @@ def _train_all(plan: Plan, seed: int) -> dict[str, Any]:
         scores = [evaluate(trainer.result, s, cpu) for s in (loaded.validation, loaded.test)]
         found[name] = {
             "text": TEXTS[name],
+            "options": OPTIONS.get(name, {}),
             "validation": scores[0].top1,
             "test": scores[1].top1,
             "n": scores[1].n,

@@ -2,7 +2,7 @@
 
 The floor is the least plain PyTorch does: teacher forward, student forward and backward, SGD, fp32,
 on a batch that is already there. Each method's step is the trainer's own, in fp32, on the same
-batch. Times are interleaved in one process; memory is the peak of a process of its own.
+batch. Times are interleaved in one process; memory is the peak of a process of its own (Linux).
 
     python tools/bench/methods.py            a table for a CIFAR pair and one of 224 pixels
     python tools/bench/methods.py --write    and the ratios that edgekd list method shows
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -148,7 +148,9 @@ def _run_for_memory(pair: Pair, name: str) -> None:
         step = _floor(pair) if name == "floor" else _step(pair, name, Path(folder, name))
         step()
         step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    # not getrusage: a child's peak there begins with what its parent held
+    status = Path("/proc/self/status").read_text()
+    print(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024)
 
 
 if __name__ == "__main__":
