@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,15 +21,22 @@ Layer = Callable[[int, int], Sequence[nn.Module]]
 class AutoEncoder(nn.Module):
     """A factor of each of the teacher's maps, and the map as rebuilt from it.
 
+    Every map is divided by ``scale`` first, so that neither the error nor how fast it falls depends
+    on how large a teacher's maps are.
+
     Args:
+        map: one of the teacher's (B, C, H, W), whose root mean square is the scale.
         encoder: from a map to its factor.
         decoder: back.
         error: a key of ``ERRORS``.
         grid: the height and width a map is averaged to beforehand; the map's own if None.
     """
 
+    scale: Tensor
+
     def __init__(
         self,
+        map: Tensor,
         encoder: nn.Module,
         decoder: nn.Module,
         error: str,
@@ -37,16 +45,21 @@ class AutoEncoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.error, self.grid = error, grid
+        scale = map.detach().square().mean().sqrt()
+        self.register_buffer("scale", scale + (scale == 0))
 
     def forward(self, map: Tensor) -> Tensor:
         """The factor (B, F, H, W) of a map (B, C, H, W)."""
-        factor: Tensor = self.encoder(on_grid(map, self.grid))
+        factor: Tensor = self.encoder(self._prepared(map))
         return factor
 
     def study(self, map: Tensor) -> Tensor:
-        """How far the rebuilt map is from the map, mean over all elements."""
-        wanted = on_grid(map, self.grid).detach()
+        """How far the rebuilt map is from the map, both divided by the scale; a mean over all."""
+        wanted = self._prepared(map).detach()
         return ERRORS[self.error](self.decoder(self.encoder(wanted)), wanted)
+
+    def _prepared(self, map: Tensor) -> Tensor:
+        return on_grid(map, self.grid) / self.scale
 
     def extra_repr(self) -> str:  # what was learned with another error or grid is another factor
         return f"error={self.error}, grid={self.grid}"
@@ -68,9 +81,15 @@ def factor_distance(a: Tensor, b: Tensor, scale: str, usual: float) -> Tensor:
             of N, and multiply it by ``usual`` where there are ``ELEMENTS``.
         usual: the weight the authors give the mean.
     """
-    a, b = (F.normalize(factor.flatten(1), dim=1) for factor in (a, b))  # (B, N)
+    a, b = (unit(factor.flatten(1)) for factor in (a, b))  # (B, N)
     mean = (a - b).abs().mean()
     return mean if scale == "paper" else usual * math.sqrt(a.shape[1] / ELEMENTS) * mean
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Each row (B, N) at length 1; one that is all 0 stays so, and sends a finite gradient."""
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / (length + (length == 0))  # an epsilon would blow that gradient up
 
 
 def on_grid(map: Tensor, grid: tuple[int, int] | None) -> Tensor:

@@ -30,7 +30,9 @@ __all__ = ["AFD"]
 
 
 class AFD(Term):
-    """Attention-based feature distillation; the authors' weight is 200, 50 for ImageNet.
+    """Attention-based feature distillation; the authors' weight is 200.
+
+    PaddleClas, not the authors, takes 50 for ImageNet.
 
     Args:
         dim: how long queries and keys are.

@@ -20,6 +20,8 @@ no running statistics and the table of times no unused rows; where the maps diff
 larger is averaged down to the smaller first. The authors' ImageNet recipes give the autoencoder
 1024 channels, more than a ResNet-34 has; here ``latent`` is none up to 512 channels, then half of
 them and at most 1024. The gate tends to 1 (no noise) while it learns, as theirs does.
+``freeze_noise_net`` is this project's own: theirs learns from the distance too. For correlations of
+probabilities that hardly vary see ``dist``.
 
 Suits: a student far below its teacher, whose features are worth cleaning; costs time in training.
 """
@@ -54,7 +56,7 @@ class DiffKD(Term):
         diffusion_weight: the factor a of the loss that trains the noise network.
         autoencoder_weight: the factor b of the autoencoder's loss.
         freeze_noise_net: whether the noise network learns from the teacher's features alone,
-            rather than from the distance as well.
+            rather than, as the authors have it, from the distance as well.
     """
 
     needs = frozenset({"stages"})

@@ -11,9 +11,12 @@ probabilities, which a far better teacher puts out of reach.
 
 The authors weigh it 2 beside a cross-entropy of 1, with T = 4 on CIFAR-100 and 1 on ImageNet.
 
-Deviations: the authors' code adds 1e-8 to the product of lengths that rho divides by; here that
-product is at least 1e-8, so that a student equal to its teacher has a loss of 0. A class whose
-probabilities hardly vary in the batch has a correlation near 0 either way.
+Deviations: the authors' code adds 1e-8 to the product of the two lengths that rho divides by. Here
+nothing is added, so that a student equal to its teacher has a loss of 0; where one of the lengths,
+of an image's or a class's probabilities around their mean, is below 1e-4, rho is 0 and sends no
+gradient, as it would be the larger the less they vary: another term, such as ce, has to set those
+of a classifier that starts at 0 apart first. Of two classes an image's rho is 1 or -1 whatever the
+student does, so that gamma's part alone teaches; with gamma = 0 they are refused.
 
 Suits: a strong teacher, far larger or far longer trained than its student.
 """
@@ -34,7 +37,8 @@ class DIST(Term):
     """Distillation from a stronger teacher.
 
     Args:
-        beta: the factor of the relations between the classes of an image, 0 or above.
+        beta: the factor of the relations between the classes of an image, 0 or above; says nothing
+            of two classes.
         gamma: the factor of the relations between the images of a class, 0 or above.
         temperature: softening of both distributions, above 0.
     """
@@ -46,6 +50,14 @@ class DIST(Term):
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.beta, self.gamma, self.temperature = beta, gamma, temperature
+
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
+        classes = student.logits.shape[1]
+        if classes < 3 and self.gamma == 0:
+            raise ValueError(
+                f"gamma = 0 leaves the relations between {classes} classes, which say nothing: "
+                "expected 3 classes or more; take a gamma above 0"
+            )
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         rows, columns = relations(student.logits, teacher.logits, self.temperature)

@@ -14,7 +14,8 @@ in the first 20 of 240 epochs; in a recipe: ``dkd = { weight = [0.0, 1.0], ramp 
 
 Deviations: log(1 - p_y) is a log-sum-exp where their code takes the logarithm of a sum that can
 become 0, and the label is left out of q where that code subtracts 1000 from its logit.
-``standardise`` is Sun et al.'s (see ``kd``), whose authors take T = 2, alpha = 9 and beta = 72.
+``standardise`` is Sun et al.'s (see ``kd``, also for its deviations: logits that deviate by less
+than 1e-4 become 0 and send no gradient); its authors take T = 2, alpha = 9 and beta = 72.
 
 Suits: a strong teacher that is sure of its labels; students of another kind than the teacher.
 """
@@ -28,7 +29,7 @@ from torch.nn import functional as F
 from edgekd.data import Batch
 from edgekd.features import Features
 from edgekd.methods import Term
-from edgekd.methods._logits import standardised
+from edgekd.methods._logits import check_standardisable, standardised
 
 __all__ = ["DKD"]
 
@@ -40,7 +41,8 @@ class DKD(Term):
         alpha: the factor of what the teacher says about the label, 0 or above.
         beta: the factor of what it says about the other classes, 0 or above.
         temperature: softening of all distributions, above 0.
-        standardise: whether each image's logits are brought to mean 0 and deviation 1 first.
+        standardise: whether each image's logits are brought to mean 0 and deviation 1 first; takes
+            3 classes or more.
     """
 
     def __init__(
@@ -59,6 +61,10 @@ class DKD(Term):
             raise ValueError(f"standardise must be true or false, got {standardise!r}")
         self.alpha, self.beta = alpha, beta
         self.temperature, self.standardise = temperature, standardise
+
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
+        if self.standardise:
+            check_standardisable(student.logits)
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         T = self.temperature

@@ -7,7 +7,9 @@ arXiv:1412.6550, equation 3.
 
 Deviations: trained together with the other terms instead of in a first phase of its own; the
 factor 1/2 is left to the weight; the regressor r is a 1x1 convolution, and where the maps differ
-in size the larger is averaged down to the smaller (the paper chooses the kernel to fit).
+in size the larger is averaged down to the smaller (the paper chooses the kernel to fit). A weight
+of 1 is usual here: on ResNets for CIFAR its gradient is then about as large as cross-entropy's. The
+100 found in the literature goes with a regressor that ends in a batch norm and a ReLU.
 
 Suits: students that are thinner than their teacher, not much shallower.
 """
@@ -29,7 +31,8 @@ class FitNet(Term):
 
     Args:
         stage: which pair of stages, counted as Python counts: -1 is the coarsest, -2 the one
-            before it, which the paper's choice of a middle layer comes nearest to.
+            before it, which the paper's choice of a middle layer comes nearest to; networks that
+            share one stage only take -1.
     """
 
     needs = frozenset({"stages"})
@@ -41,7 +44,9 @@ class FitNet(Term):
     def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
         pairs = pair_stages(student, teacher)
         if not -len(pairs) <= self.stage < len(pairs):
-            raise ValueError(f"stage {self.stage} of {len(pairs)}: expected one there is")
+            raise ValueError(
+                f"stage {self.stage} of {len(pairs)}: expected one there is, such as -1"
+            )
         s, t = pairs[self.stage]
         self.adapter = nn.Conv2d(s.shape[1], t.shape[1], kernel_size=1)
 

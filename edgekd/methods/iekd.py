@@ -9,8 +9,10 @@ Huang et al., "Revisiting Knowledge Distillation: An Inheritance and Exploration
 
 The flavour "ft" is the released one: Enc_T, three convolutions, first learns with a decoder to
 rebuild the teacher's last map from a factor of fewer channels; Enc_I and Enc_E, of the same kind,
-learn together with the student. Two networks that train as peers with this term are IE-DML: each
-Enc_T then learns during the training; a ramp such as "0..1*iekd" leaves it time to.
+learn together with the student. For a teacher's map of 2048 channels and a student's of 512, Enc_T
+and its decoder have 86 million parameters. Two networks that train as peers with this term are a
+reconstruction of IE-DML, whose code is unreleased: each Enc_T learns during the training; a ramp
+such as "0..1*iekd" leaves it time to.
 
 The authors' weights of 50 multiply the mean itself; their factors on CIFAR have N = 32x8x8 = 2048
 elements, where they are a weight of 1 here. Since the mean shrinks as N grows, the factor above
@@ -19,15 +21,21 @@ plain mean, and 50 is 50. The loss falls below 0 where the exploring part is the
 
 The flavour "at" needs no encoders: A(X) = vec(mean_c X_c^2) in each pair of stages, and
 D = sum over stages of || n(A(X)) - n(A(Y)) ||^2, as in ``at``; the mean of the squares with
-``scale = "paper"``, where attention transfer's own weight is 1000.
+``scale = "paper"``. Attention transfer's own weight of 1000 multiplies that mean, which is
+1000 / (H*W) times the sum: 1 times at 32x32 places, 3.9 at 16x16 and 15.6 at 8x8. The sum here
+weighs all stages alike.
 
 Deviations: the authors released "ft" alone, so "at" is a reconstruction; a third flavour of
-theirs, on margin-rectified maps, is left out. The first channels inherit, as in their code; in the
-paper they are drawn (``split``). No activation stands before a coder's first convolution: on maps
-behind a ReLU it would change nothing, and others it would bend. Maps of different sizes are
-averaged to the smaller before they are encoded. The released code calls the frozen network the
-student; here the teacher is frozen, as in the paper. Enc_E alone can raise its distance and leave
-the student as it is; ``guard`` prevents that.
+theirs, on margin-rectified maps, is left out. Peers are updated at once from the same predictions,
+in the paper one after the other. The first channels inherit, as in their code; in the paper they
+are drawn (``split``). No activation stands before a coder's first convolution, where theirs has a
+leaky one: before an encoder it changes nothing on maps behind a ReLU and bends others, and before
+the decoder it would make the leaky values of a factor leak twice. The teacher's map is divided by
+its root mean square, measured once on a few images, so that the error it is rebuilt with does not
+depend on how large it is. Maps of different sizes are averaged to the smaller before they are
+encoded. The released code calls the frozen network the student; here the teacher is frozen, as in
+the paper. Enc_E alone can raise its distance and leave the student as it is; ``guard`` prevents
+that.
 
 Suits: strong students, and peers: half of the channels stay free to learn what the teacher lacks.
 """
@@ -39,7 +47,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from edgekd.data import Batch
 from edgekd.features import Features, pair_stages, same_size, spatial
@@ -52,6 +59,7 @@ from edgekd.methods._factor import (
     factor_distance,
     on_grid,
     three_layers,
+    unit,
 )
 
 __all__ = ["IEKD"]
@@ -134,7 +142,7 @@ class IEKD(Term):
         there, back = (t.shape[1], self.width), (self.width, t.shape[1])
         encoder, decoder = (three_layers(*ends, _convolution) for ends in (there, back))
         grid = min(s.shape[2], t.shape[2]), min(s.shape[3], t.shape[3])
-        self.of_teacher = AutoEncoder(encoder, decoder, self.reconstruction, grid)
+        self.of_teacher = AutoEncoder(t, encoder, decoder, self.reconstruction, grid)
 
     def _build_encoders(self, inheriting: int, exploring: int) -> None:
         self.inheriting = three_layers(inheriting, self.width, _convolution)
@@ -177,7 +185,7 @@ class IEKD(Term):
 
     def _attention(self, part: Tensor, teacher: Tensor) -> Tensor:
         maps = same_size(*(map.square().mean(1, keepdim=True) for map in (part, teacher)))
-        a, b = (F.normalize(map.flatten(1), dim=1) for map in maps)  # (B, H*W)
+        a, b = (unit(map.flatten(1)) for map in maps)  # (B, H*W)
         squares = (a - b).square()
         return squares.mean() if self.scale == "paper" else squares.sum(1).mean()
 

@@ -20,7 +20,10 @@ says more about the other classes.
 Deviations: with ``label_temperature`` the teacher's logits are centred first, without which adding
 a constant to them would change the loss; the student is softened by T, where the authors take a
 third temperature, usually 1; and the divergence differs from their soft cross-entropy by what does
-not depend on the student.
+not depend on the student. Logits of an image that deviate by less than 1e-4 from their mean, such
+as those of a classifier that starts at 0, are standardised to 0 and send no gradient, as it would
+be the larger the less they differ: another term, such as ce, has to set them apart first.
+Of two classes ``standardise`` would leave nothing but which is likelier, and is refused.
 
 Suits: any pair, the first to try; a teacher far larger: standardise, or a label temperature.
 """
@@ -34,7 +37,7 @@ from torch.nn import functional as F
 from edgekd.data import Batch
 from edgekd.features import Features
 from edgekd.methods import Term
-from edgekd.methods._logits import standardised
+from edgekd.methods._logits import check_standardisable, standardised
 
 __all__ = ["KD"]
 
@@ -44,7 +47,8 @@ class KD(Term):
 
     Args:
         temperature: softening of both distributions, above 0; at 1 they are left as they are.
-        standardise: whether each image's logits are brought to mean 0 and deviation 1 first.
+        standardise: whether each image's logits are brought to mean 0 and deviation 1 first; takes
+            3 classes or more.
         label_temperature: the teacher's softening of the label's logit; at 0 as of the others.
     """
 
@@ -57,6 +61,10 @@ class KD(Term):
         _check_variant(standardise, label_temperature)
         self.temperature, self.standardise = temperature, standardise
         self.label_temperature = label_temperature
+
+    def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
+        if self.standardise:
+            check_standardisable(student.logits)
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         T = self.temperature

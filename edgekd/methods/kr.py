@@ -35,8 +35,8 @@ __all__ = ["KR"]
 
 Blocks = Sequence[Tensor]
 Size = tuple[int, int]
-LARGE = 32
-"""A student whose finest map is wider than this is compared on the finer grid."""
+LARGE = 64
+"""On images that are wider or higher than this the maps are compared on the finer grid."""
 
 
 class KR(Term):
@@ -49,8 +49,8 @@ class KR(Term):
         channels: how many groups K of neighbouring channels to tell apart; 1 looks at places
             only, as it should for a student that is trained already, whose channels have an order
             of their own.
-        grid: how many places r to tell apart, each way; 0 takes 4, or 7 if the student's finest
-            map has a side of more than 32.
+        grid: how many places r to tell apart, each way; 0 takes 4, or 7 if the student's images
+            have a side of more than 64 pixels.
         temperature: softening T of both distributions, above 0.
         keep: the share of the teacher's distribution that counts, in (0, 1]; 1 recodes nothing.
         dead_zone: entries whose probabilities differ by less than this share of 1/k, k entries
@@ -91,8 +91,7 @@ class KR(Term):
 
     def forward(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
         stages = paired_blocks(student, teacher)
-        finest = max(stages[0][0][-1].shape[2:])
-        r = self.grid or (4 if finest <= LARGE else 7)
+        r = self.grid or (4 if max(batch.image.shape[2:]) <= LARGE else 7)
         return torch.stack([self._stage(s, t, r) for s, t in stages]).mean()
 
     def _stage(self, student: Blocks, teacher: Blocks, r: int) -> Tensor:

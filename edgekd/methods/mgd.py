@@ -16,14 +16,16 @@ With ``stable`` the terms in the parentheses of "mgd(ce + kd)", or all the other
 paper's stable excitation. Without it they see z: granularity-wise distillation alone.
 
 The authors give L the weight 1, beside 0.2 ce + 0.8 kd or ce + kd + a method of features; that is
-a weight of 1 here.
+a weight of 1 here. It is meant around or beside other terms: at this weight its own gradient is
+small beside that of cross-entropy (0.07 against 0.94 from a ResNet-20 to a ResNet-8 on CIFAR-10).
 
 Deviations: the two branches learn in one pass, not one after the other (they share no parameter),
 and the last ones are kept where the authors' code keeps those best on the test set. The student
 has encoders only, because nothing would teach it decoders. Between peers the divergence is summed
 over the code dimensions as everywhere else, where that code averages them; and a peer's branches
 go on learning from its logits and the labels, because without these a constant code, the same for
-every image, would be the best of answers.
+every image, would be the best of answers. Other terms see the mean with branches that are still
+untrained at first, where the authors' peers match native logits: ``stable = false`` is theirs.
 
 Suits: any pair, around or beside other terms; it costs next to nothing, and widths may differ.
 """

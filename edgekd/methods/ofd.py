@@ -9,12 +9,14 @@ arXiv:1904.01866.
     L     = sum over stages of the mean of  0 if s <= t <= 0, else (s - t)^2
 
 Deviations: the margins are counted on the training images, where the authors compute them from the
-weights of the normalisation in front, so that any teacher has them. The teacher stays in evaluation
-mode, where the authors' code lets its running statistics drift. Each stage's loss is a mean over
-channels and places; the authors sum those and weigh a stage half as much as the next coarser one,
-which is the same up to one factor wherever channels double as sides halve: their weight w is one of
-w C H W of the last map here, 16 for 1e-3 and 256x8x8, and 10 for 1e-4 and 2048x7x7. Where the maps
-of a stage differ in size, the larger is averaged down to the smaller.
+weights of the normalisation in front, so that any teacher has them. What a batch adds to the counts
+fades by a hundredth with each later batch, of a frozen teacher as of a peer, so that a margin is
+about that of the last hundred batches, and a peer's old maps do not decide. The teacher stays in
+evaluation mode, where the authors' code lets its running statistics drift. Each stage's loss is a
+mean over channels and places; the authors sum those and weigh a stage half as much as the next
+coarser one, which is the same up to one factor wherever channels double as sides halve: their
+weight w is one of w C H W of the last map here, 16 for 1e-3 and 256x8x8, and 10 for 1e-4 and
+2048x7x7. Where the maps of a stage differ in size, the larger is averaged down to the smaller.
 
 Suits: convolutional students of a convolutional teacher with ReLU, of any size.
 """
@@ -32,6 +34,9 @@ from edgekd.features import Features, pair_maps, same_size
 from edgekd.methods import Term
 
 __all__ = ["OFD"]
+
+FADING = 0.99
+"""What a batch's count is worth one batch later."""
 
 
 class OFD(Term):
@@ -94,11 +99,16 @@ class _Margins(nn.Module):
         self.register_buffer("total", zeros)
         self.register_buffer("share", zeros.clone())
 
+    def extra_repr(self) -> str:  # margins counted otherwise are others
+        return f"fading={FADING}"
+
     @torch.no_grad()
     def count(self, maps: Sequence[Tensor]) -> None:
-        """Add what a batch says: sums over its images of means over places, which stay small."""
-        self.total += torch.cat([map.clamp(max=0).mean((2, 3)).sum(0) for map in maps])
-        self.share += torch.cat([(map < 0).to(map.dtype).mean((2, 3)).sum(0) for map in maps])
+        """Add what a batch says, sums over its images of means over places; let the past fade."""
+        total = torch.cat([map.clamp(max=0).mean((2, 3)).sum(0) for map in maps])
+        share = torch.cat([(map < 0).to(map.dtype).mean((2, 3)).sum(0) for map in maps])
+        self.total.mul_(FADING).add_(total)
+        self.share.mul_(FADING).add_(share)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The margin ReLU of each map; a plain one where nothing was below 0, or counted yet."""

@@ -17,7 +17,7 @@ numbers are claimed. While the similarity is still random all keys take part: th
 step by step in the ``warmup``. Distances are sums over the places, or the attention would find
 large maps alike. Of more than 32 maps every second takes part.
 
-Suits: much deeper teachers: each block learns from a few teacher blocks only, not from all.
+Suits: low-capacity students of much deeper teachers: each block learns from a few blocks only.
 """
 
 from __future__ import annotations

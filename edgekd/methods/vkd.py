@@ -13,11 +13,11 @@ over the batch, in both networks; for generation the features are whitened.
 Deviations: W is the Q of a learned matrix (``cholqr``), on the same manifold as the paper's matrix
 exponential (``exp_thin``) and faster. The released code's parametrisation is not offered: one step
 with weight decay turns it into 0. ``pooled`` averages the places of a map where that code averages
-tokens. Variances get 1e-6 added; whitening follows a standardisation of the channels and mixes
-0.001 of the identity into their covariance. The learned scale and bias come after the student's
-normalisation, which would undo them. Where the student is wider than its teacher W projects onto
-a subspace (W W^T = I), and angles are not kept. The authors' weight for classification, 1, is a
-weight of 1 here; for detection they took 4.
+tokens. Variances get 1e-6 added, those of ``layer`` 1e-5; whitening follows a standardisation of
+the channels and mixes 0.001 of the identity into their covariance. The learned scale and bias come
+after the student's normalisation, which would undo them. Where the student is wider than its
+teacher W projects onto a subspace (W W^T = I), and angles are not kept. The authors' weight for
+classification, 1, is a weight of 1 here; for detection they took 4.
 
 Suits: students much narrower than their teacher or of another kind; transformers above all.
 """
@@ -60,7 +60,7 @@ class VkD(Term):
             students whose features are far shorter than the teacher's normalised ones.
     """
 
-    needs = frozenset({"embedding", "stages"})
+    needs = frozenset({"stages"})
 
     def __init__(
         self,
@@ -81,6 +81,8 @@ class VkD(Term):
             raise ValueError(f"affine must be true or false, got {affine!r}")
         usual = ("batch", "batch") if where == "dense" else ("none", "layer")
         chosen = normalise_student, normalise
+        if where == "embedding":
+            self.needs = frozenset({"embedding"})  # networks without maps will do
         self.where, self.projection, self.distance = where, projection, distance
         self.norms = [u if c == "auto" else c for c, u in zip(chosen, usual, strict=True)]
         self.affine = affine

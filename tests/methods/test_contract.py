@@ -226,7 +226,10 @@ def test_the_loss_is_the_paper_s(
     found = float(made(student, teacher, batch).detach())
     plain = [SimpleNamespace(**mapped_to_numpy(features)) for features in (student, teacher)]
     drawn = SimpleNamespace(
-        target=batch.target.numpy(), index=batch.index.numpy(), progress=batch.progress
+        image=batch.image.numpy(),
+        target=batch.target.numpy(),
+        index=batch.index.numpy(),
+        progress=batch.progress,
     )
     expected = reference(name)["loss"](*plain, drawn, learned, **options)
     assert found == pytest.approx(expected, rel=1e-10)

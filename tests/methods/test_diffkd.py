@@ -147,6 +147,20 @@ def test_who_learns_from_what(loss: str, freeze: bool) -> None:
     assert t.grad is None  # whatever the caller asked for
 
 
+def test_the_diffusion_loss_reaches_the_rows_of_the_times_it_drew() -> None:
+    t = maps(10, 4, 4)
+    made = branch(t, t)
+    torch.manual_seed(3)
+    torch.randn_like(t)
+    drawn = torch.randint(1000, (len(t),))
+    torch.manual_seed(3)
+    torch.autograd.backward(made.noise_loss(t))
+    assert made.net.time.weight.grad is not None
+    reached = made.net.time.weight.grad.abs().sum(1).nonzero()[:, 0]
+    assert reached.tolist() == sorted(set(drawn.tolist()))
+    assert len(reached) == 6
+
+
 def test_batch_norm_cancels_a_time_that_all_images_share() -> None:
     x = maps(8, 3, 3)
     net = branch(x, x).net

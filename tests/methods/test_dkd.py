@@ -15,6 +15,7 @@ from edgekd.data import Batch
 from edgekd.features import Features
 from edgekd.methods import Method
 from edgekd.methods.dkd import DKD
+from tests.methods.conftest import TARGETS
 
 Shown = Callable[..., Features]
 
@@ -85,6 +86,31 @@ def test_standardised_it_does_not_matter_how_sure_anyone_is(
         made = DKD(standardise=standardise)
         first, second = made(student, teacher, batch), made(student, surer, batch)
         assert torch.allclose(first, second, rtol=1e-5) is standardise
+
+
+@pytest.mark.parametrize("deviation", [0.0, 1e-6])
+def test_standardised_logits_that_hardly_differ_ask_for_and_say_nothing(
+    deviation: float, student: Features, teacher: Features, batch: Batch
+) -> None:
+    def gradient(student: Features, teacher: Features) -> Tensor:
+        z = student.logits.clone().requires_grad_()
+        DKD(standardise=True)(replace(student, logits=z), teacher, batch).backward()
+        assert z.grad is not None
+        return z.grad
+
+    faint = with_logits(student, lambda z: z / z.std(1, keepdim=True) * deviation)
+    assert not gradient(faint, teacher).any()
+    found = gradient(teacher, faint)
+    assert torch.equal(found, gradient(teacher, with_logits(faint, torch.zeros_like)))
+    assert 0.1 < float(found.norm()) < 100
+
+
+def test_standardised_two_classes_are_refused(student: Features) -> None:
+    two = with_logits(student, lambda z: z[:, :2])
+    with pytest.raises(ValueError, match=r"standardise got 2 classes.* set standardise to false"):
+        DKD(standardise=True).build(two, two, TARGETS)
+    DKD().build(two, two, TARGETS)
+    DKD(standardise=True).build(student, student, TARGETS)
 
 
 def test_of_two_classes_only_the_label_is_left(batch: Batch) -> None:

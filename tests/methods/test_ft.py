@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from edgekd.features import Features
 from edgekd.methods import Term
 from edgekd.methods._factor import factor_distance
 from edgekd.methods.ft import FT
+from tests.methods.conftest import TARGETS
 
 Shown = Callable[..., Features]
 Built = Callable[[Term, Features, Features], Term]
@@ -55,6 +57,20 @@ def test_weight_1_is_the_authors_500_where_they_found_it(factors: tuple[Tensor, 
     assert torch.allclose(factor_distance(*factors, "dimfree", 500), 500 * plain)
 
 
+def test_a_factor_that_is_all_zero_sends_a_small_gradient(factors: tuple[Tensor, Tensor]) -> None:
+    """Dead channels are common; an epsilon in the length would send 1e12 times as much."""
+    x, y = factors
+    x[2] = 0
+    x.requires_grad_()
+    distance = factor_distance(x, y, "dimfree", 500)
+    (gradient,) = torch.autograd.grad(distance, x)
+    assert gradient[2].any()
+    assert gradient[2].abs().max() < 0.1
+    with torch.no_grad():
+        y[2] = 0
+        assert factor_distance(x[2:3], y[2:3], "dimfree", 500) == 0  # it stays as it is
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(0.5, 8), (0.75, 12), (1.0, 16), (0.01, 1)])
 def test_a_factor_has_its_share_of_the_teacher_s_channels(
     rate: float, channels: int, shown: Shown, built: Built
@@ -78,7 +94,7 @@ def test_one_paraphraser_serves_every_student(shown: Shown, built: Built) -> Non
 
 
 @pytest.mark.parametrize(
-    ("reconstruction", "error", "lr"), [("l1", F.l1_loss, 0.1), ("l2", F.mse_loss, 0.02)]
+    ("reconstruction", "error", "lr"), [("l1", F.l1_loss, 0.05), ("l2", F.mse_loss, 0.01)]
 )
 def test_study_rebuilds_the_map_better_than_nothing_would(
     reconstruction: str,
@@ -88,19 +104,111 @@ def test_study_rebuilds_the_map_better_than_nothing_would(
     batch: Batch,
     built: Built,
 ) -> None:
-    teacher = shown([(6, 4)], 2).mapped(lambda tensor: 3 * tensor)
+    teacher = shown([(6, 4)], 2).mapped(lambda tensor: 3 * tensor.relu())
     made = built(FT(reconstruction=reconstruction), shown(STUDENT, 1), teacher)
     assert isinstance(made, FT)
     coder, map = made.of_teacher, teacher.stages[-1]
+    map = map / map.square().mean().sqrt()
     before = made.study(teacher, batch).detach()
     assert torch.allclose(before, error(coder.decoder(coder.encoder(map)), map))
-    optimiser = torch.optim.SGD(coder.parameters(), lr, momentum=0.9)
-    for _ in range(400):
+    assert made.study_lr == lr
+    assert learned(made, teacher, batch, 800) < 0.9 * error(torch.zeros_like(map), map)
+    assert f"error={reconstruction}" in repr(coder)
+
+
+def learned(made: FT, teacher: Features, batch: Batch, steps: int) -> Tensor:
+    """The error of the paraphraser after so many steps at its own rate."""
+    optimiser = torch.optim.SGD(made.of_teacher.parameters(), made.study_lr, momentum=0.9)
+    for _ in range(steps):
         optimiser.zero_grad()
         torch.autograd.backward(made.study(teacher, batch))
         optimiser.step()
-    assert made.study(teacher, batch) < 0.9 * error(torch.zeros_like(map), map)
-    assert f"error={reconstruction}" in repr(coder)
+    return made.study(teacher, batch).detach()
+
+
+@pytest.mark.parametrize("reconstruction", ["l1", "l2"])
+@pytest.mark.parametrize("times", [10, 100])
+def test_large_maps_are_learned_as_well_as_small_ones(
+    times: int, reconstruction: str, shown: Shown, batch: Batch
+) -> None:
+    """At 10 times its values are of mean 8; not divided, they make the paraphraser diverge."""
+    teacher = shown(TEACHER, 2).mapped(lambda tensor: tensor.double().abs())
+    large = teacher.mapped(lambda tensor: times * tensor)
+    errors, coders = [], []
+    for features in (teacher, large):
+        torch.manual_seed(0)
+        made = FT(reconstruction=reconstruction)
+        made.build(features, features, TARGETS)
+        made.double()
+        errors.append(learned(made, features, batch, 120))
+        coders.append(made.of_teacher)
+    assert errors[0] < 0.8  # of a map whose mean square is 1
+    assert errors[1] == pytest.approx(float(errors[0]), rel=1e-3)
+    assert torch.allclose(coders[1].scale, times * coders[0].scale)
+    factor, other = coders[0](teacher.stages[-1]), coders[1](large.stages[-1])
+    assert torch.allclose(factor, other, rtol=1e-2, atol=1e-2)
+
+
+def test_the_scale_is_kept_with_what_was_learned(shown: Shown, built: Built) -> None:
+    teacher = shown(TEACHER, 2)
+    large = teacher.mapped(lambda tensor: 7 * tensor)
+    made, other = (built(FT(), shown(STUDENT, 1), features) for features in (teacher, large))
+    assert isinstance(made, FT)
+    assert isinstance(other, FT)
+    expected = teacher.stages[-1].square().mean().sqrt()
+    assert torch.allclose(made.of_teacher.scale, expected)
+    other.of_teacher.load_state_dict(made.of_teacher.state_dict())
+    assert torch.equal(other.of_teacher.scale, made.of_teacher.scale)
+
+
+def test_a_teacher_whose_map_is_all_zero_has_a_scale(
+    shown: Shown, batch: Batch, built: Built
+) -> None:
+    teacher = shown(TEACHER, 2).mapped(torch.zeros_like)
+    made = built(FT(), shown(STUDENT, 1), teacher)
+    assert isinstance(made, FT)
+    assert made.of_teacher.scale == 1
+    assert made.study(teacher, batch).isfinite()
+
+
+def convolved(grid: Any, weight: Any, bias: Any) -> Any:
+    """3x3 convolution of (C, H, W), with a border of zeros."""
+    _, h, w = grid.shape
+    out = np.tile(bias[:, None, None], (1, h, w))
+    padded = np.pad(grid, ((0, 0), (1, 1), (1, 1)))
+    for i, j in np.ndindex(3, 3):
+        out += np.einsum("kc,chw->khw", weight[:, :, i, j], padded[:, i : i + h, j : j + w])
+    return out
+
+
+def spread(grid: Any, weight: Any, bias: Any) -> Any:
+    """The transpose of that: each place of (C, H, W) adds to the nine around it."""
+    _, h, w = grid.shape
+    out = np.zeros((weight.shape[1], h + 2, w + 2))
+    for y, x in np.ndindex(h, w):
+        out[:, y : y + 3, x : x + 3] += np.einsum("c,ckij->kij", grid[:, y, x], weight)
+    return out[:, 1:-1, 1:-1] + bias[:, None, None]
+
+
+@pytest.mark.parametrize("reconstruction", ["l1", "l2"])
+def test_the_study_is_the_authors_in_plain_loops(
+    reconstruction: str, shown: Shown, batch: Batch, built: Built
+) -> None:
+    student, teacher = (shown(s, 1).mapped(Tensor.double) for s in (STUDENT, TEACHER))
+    made = built(FT(reconstruction=reconstruction), student, teacher).double()
+    assert isinstance(made, FT)
+    state = {key: value.numpy() for key, value in made.of_teacher.state_dict().items()}
+    maps, total = teacher.stages[-1].numpy(), 0.0
+    scale = np.sqrt(np.mean(maps**2))
+    for wanted in maps / scale:
+        grid = wanted
+        for part, layer in (("encoder", convolved), ("decoder", spread)):
+            for i in (0, 2, 4):
+                grid = layer(grid, state[f"{part}.{i}.weight"], state[f"{part}.{i}.bias"])
+                grid = np.where(grid > 0, grid, 0.1 * grid)
+        error = np.abs(grid - wanted) if reconstruction == "l1" else (grid - wanted) ** 2
+        total += error.mean() / len(maps)
+    assert float(made.study(teacher, batch).detach()) == pytest.approx(total, rel=1e-10)
 
 
 def test_what_was_studied_stays_as_it_is_while_the_translator_learns(

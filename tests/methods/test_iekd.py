@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -178,7 +179,8 @@ def test_study_rebuilds_the_map_better_than_nothing_would(
     reconstruction: str, make: Make, teacher: Features, batch: Batch
 ) -> None:
     made = make(reconstruction=reconstruction)
-    pooled = nn.functional.adaptive_avg_pool2d(teacher.stages[-1], 4)
+    divided = teacher.stages[-1] / teacher.stages[-1].square().mean().sqrt()
+    pooled = nn.functional.adaptive_avg_pool2d(divided, 4)
     nothing = pooled.abs().mean() if reconstruction == "l1" else pooled.square().mean()
     optimiser = torch.optim.SGD(made.of_teacher.parameters(), made.study_lr, momentum=0.9)
     for _ in range(100):
@@ -189,6 +191,77 @@ def test_study_rebuilds_the_map_better_than_nothing_would(
     assert all(
         not key.startswith("of_t") or p.grad is not None for key, p in made.named_parameters()
     )
+
+
+@pytest.mark.parametrize("times", [0.01, 10, 100])
+def test_the_error_and_the_factor_do_not_depend_on_how_large_maps_are(
+    times: float, student: Features, teacher: Features, batch: Batch, built: Built
+) -> None:
+    other = teacher.mapped(lambda tensor: times * tensor)
+    made, scaled = (built(IEKD(), student, shown) for shown in (teacher, other))
+    for term, shown in ((made, teacher), (scaled, other)):
+        assert isinstance(term, IEKD)
+        optimiser = torch.optim.SGD(term.of_teacher.parameters(), term.study_lr, momentum=0.9)
+        for _ in range(10):
+            optimiser.zero_grad()
+            torch.autograd.backward(term.study(shown, batch))
+            optimiser.step()
+    assert torch.allclose(scaled.study(other, batch), made.study(teacher, batch), rtol=1e-3)
+    losses = made(student, teacher, batch), scaled(student, other, batch)
+    assert torch.allclose(*losses, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("reconstruction", ["l1", "l2"])
+def test_the_study_is_the_authors_in_plain_loops(
+    reconstruction: str, student: Features, teacher: Features, batch: Batch, built: Built
+) -> None:
+    """Convolution, normalisation by the batch, leaky rectifier: three there, three back."""
+    student, teacher = (features.mapped(Tensor.double) for features in (student, teacher))
+    made = built(IEKD(reconstruction=reconstruction), student, teacher).double()
+    assert isinstance(made, IEKD)
+    state = {key: value.clone().numpy() for key, value in made.of_teacher.state_dict().items()}
+    maps = teacher.stages[-1].numpy()
+    places = [slice(0, 2), slice(1, 3), slice(3, 5), slice(4, 6)]  # of 6x6 as 4x4
+    pooled = [[maps[:, :, y, x].mean((2, 3)) for x in places] for y in places]
+    grid = wanted = np.transpose(pooled, (2, 3, 0, 1)) / np.sqrt(np.mean(maps**2))
+    for part in ("encoder", "decoder"):
+        for i in (0, 3, 6):
+            grid = normalised(convolved(grid, state[f"{part}.{i}.weight"]))
+            grid = np.where(grid > 0, grid, 0.1 * grid)
+    error = np.abs(grid - wanted) if reconstruction == "l1" else (grid - wanted) ** 2
+    found = float(made.study(teacher, batch).detach())
+    assert found == pytest.approx(float(error.mean()), rel=1e-10)
+
+
+def convolved(maps: Any, weight: Any) -> Any:
+    """3x3 convolution of (B, C, H, W), with a border of zeros."""
+    size, _, h, w = maps.shape
+    padded = np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    out = np.zeros((size, len(weight), h, w))
+    for i, j in np.ndindex(3, 3):
+        out += np.einsum("kc,bchw->bkhw", weight[:, :, i, j], padded[..., i : i + h, j : j + w])
+    return out
+
+
+def normalised(maps: Any) -> Any:
+    """Each channel by its mean and variance over the batch; gains are 1 and shifts 0 at first."""
+    return (maps - maps.mean((0, 2, 3), keepdims=True)) / np.sqrt(
+        maps.var((0, 2, 3), keepdims=True) + 1e-5
+    )
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_an_inheriting_half_that_is_all_zero_gets_a_gradient_of_sane_size(
+    flavour: str, make: Make, student: Features, teacher: Features, batch: Batch
+) -> None:
+    """Normalising a batch of zeros alone makes it thousands; an epsilon in the length, 1e16."""
+    dead = student.mapped(Tensor.detach)
+    for map in dead.stages:
+        map[:, : map.shape[1] // 2] = 0
+        map.requires_grad_()
+    loss = make(flavour=flavour)(dead, teacher, batch)
+    (gradient,) = torch.autograd.grad(loss, dead.stages[-1])
+    assert gradient.abs().max() < 1e5
 
 
 def test_what_was_studied_stays_as_it_is_statistics_included(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +18,9 @@ from edgekd.data import Batch
 from edgekd.features import Features
 from edgekd.methods._logits import standardised
 from edgekd.methods.kd import KD
+from tests.methods.conftest import TARGETS
 
+REFERENCE = runpy.run_path(str(Path(__file__).parents[1] / "reference" / "kd.py"))
 Shown = Callable[..., Features]
 
 
@@ -86,6 +91,82 @@ def test_standardised_the_gradient_changes_neither_mean_nor_scale(
     assert z.grad.abs().sum() > 0.01
     assert z.grad.sum(1).abs().max() < 1e-8
     assert (z.grad * (z - z.mean(1, keepdim=True))).sum(1).abs().max() < 1e-7
+
+
+def spread(logits: Tensor, deviation: float) -> Tensor:
+    """The same logits with this deviation."""
+    return standardised(logits) * deviation
+
+
+def gradient(student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+    z = student.clone().requires_grad_()
+    of(Features(z), Features(teacher), batch, standardise=True).backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None
+    return z.grad
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+@pytest.mark.parametrize("deviation", [0.0, 1e-6, 9e-5])
+def test_standardised_logits_that_hardly_differ_send_no_gradient(
+    deviation: float,
+    precision: torch.dtype,
+    student: Features,
+    teacher: Features,
+    batch: Batch,
+) -> None:
+    for shift in (0.0, 2.0):  # a classifier of zeros, and one with a bias
+        faint = (spread(student.logits, deviation) + shift).to(precision)
+        assert not standardised(faint).any()
+        assert not gradient(faint, teacher.logits.to(precision), batch).any()
+    mixed = torch.cat([faint[:1], student.logits[1:].to(precision)])  # image by image
+    found = gradient(mixed, teacher.logits.to(precision), batch).abs().sum(1)
+    assert found[0] == 0
+    assert (found[1:] > 1e-3).all()
+
+
+def test_standardised_logits_that_differ_a_little_more_are_not_left_out(
+    student: Features, teacher: Features, batch: Batch
+) -> None:
+    found = gradient(spread(student.logits, 1.1e-4), teacher.logits, batch)
+    assert (found.abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("deviation", [0.0, 1e-6])
+def test_standardised_a_silent_teacher_asks_for_equal_logits(
+    deviation: float, student: Features, teacher: Features, batch: Batch
+) -> None:
+    silent = spread(teacher.logits, deviation)
+    found = gradient(student.logits, silent, batch)
+    assert torch.equal(found, gradient(student.logits, torch.zeros_like(silent), batch))
+    assert 1e-2 < float(found.norm()) < 10
+
+
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_standardised_and_silent_it_is_the_reference_s(
+    whose: str, student: Features, teacher: Features, batch: Batch
+) -> None:
+    shown = {"student": student, "teacher": teacher}
+    shown[whose] = with_logits(shown[whose], lambda z: spread(z, 1e-6))
+    found = of(**shown, batch=batch, standardise=True)
+    plain = {name: SimpleNamespace(logits=f.logits.numpy()) for name, f in shown.items()}
+    expected = REFERENCE["loss"](**plain, batch=batch, learned={}, standardise=True)
+    assert float(found) == pytest.approx(expected, rel=1e-10)
+
+
+def test_logits_that_are_no_numbers_are_not_hidden(teacher: Features, batch: Batch) -> None:
+    lost = with_logits(teacher, lambda z: z * torch.nan)
+    assert of(lost, teacher, batch, standardise=True).isnan()
+
+
+def test_standardised_two_classes_are_refused(teacher: Features) -> None:
+    two = with_logits(teacher, lambda z: z[:, :2])
+    three = with_logits(teacher, lambda z: z[:, :3])
+    with pytest.raises(
+        ValueError, match=r"standardise got 2 classes.* expected 3 .* set standardise to false"
+    ):
+        KD(standardise=True).build(two, two, TARGETS)
+    KD().build(two, two, TARGETS)
+    KD(standardise=True).build(three, three, TARGETS)
 
 
 def test_a_label_temperature_that_is_the_temperature_is_plain(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,6 +114,16 @@ def test_the_dead_zone_stops_gradients_and_changes_no_value() -> None:
     assert live[2] == 0
 
 
+@pytest.mark.parametrize(("share", "live"), [(0.999, 2), (1.001, 0)])
+def test_the_dead_zone_is_a_share_of_an_equal_part(share: float, live: int) -> None:
+    t = torch.tensor([[5.0, 5.0, 0.0, 0.0, 0.0, 0.0]]).double()  # keeps two, of 1/2 each
+    q = torch.tensor([0.6, 0.4]).double()  # both 0.1 off, which is 0.2 of 1/2
+    z = torch.cat([q.log(), t[0, 2:]])[None].requires_grad_()
+    torch.autograd.backward(divergence(z, t, 1 / 3, 1.0, share * 0.2))
+    assert z.grad is not None
+    assert int((z.grad != 0).sum()) == live
+
+
 @pytest.mark.parametrize("fill", [0.0, 3.0])
 def test_maps_without_a_pattern_are_finite(fill: float) -> None:
     s = shown(STUDENT, 1).mapped(lambda map: torch.full_like(map, fill).requires_grad_())
@@ -153,11 +164,13 @@ def test_blocks_are_matched_by_their_relative_depth() -> None:
     assert [int(t) for t in along(teacher[:2], 4)] == [0, 0, 1, 1]
 
 
-def test_the_grid_follows_the_student_s_finest_map() -> None:
-    for side, grid in ((32, 4), (33, 7)):
-        s, t = shown([[(4, side, side)]], 1), shown([[(4, 40, 40)]], 2)
-        assert torch.equal(loss(s, t), loss(s, t, grid=grid))
-        assert not torch.equal(loss(s, t), loss(s, t, grid=5))
+def test_the_grid_follows_the_student_s_images() -> None:
+    s, t = shown([[(4, 16, 16)]], 1), shown([[(4, 40, 40)]], 2)
+    for size, grid in (((32, 32), 4), ((64, 64), 4), ((65, 65), 7), ((32, 224), 7), ((96, 8), 7)):
+        batch = replace(BATCH, image=torch.zeros(4, 3, *size))
+        assert torch.equal(KR()(s, t, batch), loss(s, t, grid=grid))
+        assert not torch.equal(KR()(s, t, batch), loss(s, t, grid=5))
+        assert torch.equal(KR(grid=5)(s, t, batch), loss(s, t, grid=5))
 
 
 def test_stages_are_matched_from_the_coarse_end_and_those_of_one_place_left_out() -> None:

@@ -132,7 +132,7 @@ def test_options_reach_the_terms_from_text_and_from_tables() -> None:
         ({"kd": {"temprature": 2}}, "no option 'temprature'. Did you mean temperature", "kd."),
         ({"kd": {"temperature": 0}}, "method 'kd': temperature must be above 0, got 0", "kd"),
         ({"ce": {"smoothing": 1.0}}, r"method 'ce': smoothing must be in \[0, 1\), got 1", "ce"),
-        ({"at": {"power": -1}}, "method 'at': power must be above 0, got -1", "at"),
+        ({"at": {"power": -1}}, "method 'at': power must be at least 1, got -1", "at"),
         ({"kd": {"weight": "x"}}, "method.kd.weight is 'x'; expected a number", "kd.weight"),
         ({"kd": {"ramp": [0.5, 0.5]}}, "method 'kd': ramp must be two parts", "kd"),
         ({"kd": {"ramp": [0.5, 1.5]}}, "method 'kd': ramp must be two parts", "kd"),

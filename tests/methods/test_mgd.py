@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekd.data import Batch
@@ -15,6 +15,10 @@ from edgekd.errors import RecipeError
 from edgekd.features import Features
 from edgekd.methods import Method, Term
 from edgekd.methods.mgd import MGD
+from edgekd.models import zoo
+from edgekd.models.reframe import Reframe
+from edgekd.preprocess import Preprocess
+from edgekd.trainer.learner import Learner, Peers
 from tests.methods.conftest import TARGETS
 
 Shown = Callable[..., Features]
@@ -155,6 +159,17 @@ def test_at_a_high_temperature_it_is_half_the_squared_distance_of_centred_codes(
     assert found == pytest.approx(float(expected.detach()), rel=1e-2)
 
 
+@pytest.mark.parametrize(("temperature", "within"), [(8.0, 1e-2), (80.0, 2e-4), (800.0, 1e-5)])
+def test_codes_as_spread_as_noise_come_as_near_to_that_as_the_temperature_is_high(
+    temperature: float, within: float
+) -> None:
+    s, t = torch.randn(2, 4096, 64, generator=torch.Generator().manual_seed(0)).double()
+    expected = (s - s.mean(1, keepdim=True) - t + t.mean(1, keepdim=True)).square().sum(1).mean()
+    found = MGD(dims=[64], temperatures=[temperature])._divergence([s], [t])
+    assert float(found) == pytest.approx(float(expected) / (2 * 64), rel=within)
+    assert float(found) == pytest.approx(0.97, abs=0.02)
+
+
 def test_the_excitation_is_the_mean_of_three_logits_without_a_gradient(
     mgd: MGD, teacher: Features
 ) -> None:
@@ -210,6 +225,72 @@ def test_with_a_peer_the_branches_learn_from_it_and_send_it_nothing(
     assert student.embedding.grad is not None
     assert peer.logits.grad is None
     assert all(parameter.grad is not None for parameter in method.parameters())
+
+
+def test_peers_that_change_places_change_losses() -> None:
+    torch.manual_seed(0)
+    image = torch.randn(4, 3, 24, 24)
+    batch = Batch(image, torch.tensor([0, 1, 2, 3]), torch.arange(4))
+    learners = [
+        Learner(zoo.create(name, 5), Method.parse("ce + kd + mgd"), image).eval()
+        for name in ("resnet8", "wrn_16_1")
+    ]
+    with torch.no_grad():
+        shown = [learner.tap(image).float() for learner in learners]
+        for learner, own, other in zip(learners, shown, reversed(shown), strict=True):
+            learner.method.build(own, other, TARGETS)
+            learner.method.with_peer = True
+        first, second = learners
+        same = Preprocess((24, 24), (0.5,) * 3, (0.5,) * 3)
+        total, mine = Peers(first, second, Reframe(same, same))(batch, None)
+        again, theirs = Peers(second, first, Reframe(same, same))(batch, None)
+    assert torch.allclose(total, again)
+    assert torch.allclose(total, sum(mine, torch.tensor(0.0)) + sum(theirs, torch.tensor(0.0)))
+    assert all((a - b).abs() > 1e-4 for a, b in zip(mine, theirs, strict=True))
+
+
+def test_the_codes_of_peers_that_learn_keep_a_spread_over_the_batch() -> None:
+    """Constant codes would agree at once; what the branches learn of the labels forbids them."""
+    start, end = after_learning(0), after_learning(150)
+    assert all(after > before for before, after in zip(start, end, strict=True))
+    assert sum(end) > 1.5 * sum(after_learning(150, with_study=False))
+
+
+def after_learning(steps: int, with_study: bool = True) -> list[float]:
+    """How far the codes of two small networks spread that have taught each other for a while."""
+    torch.manual_seed(0)
+    image, target = torch.randn(40, 12), TARGETS
+    batch = Batch(image, target, torch.arange(40))
+    bodies = [nn.Sequential(nn.Linear(12, width), nn.ReLU()) for width in (8, 16)]
+    heads = [nn.Linear(width, 5) for width in (8, 16)]
+    methods = [Method.parse("ce + kd + mgd") for _ in bodies]
+
+    def shown() -> list[Features]:
+        pairs = zip(bodies, heads, strict=True)
+        return [Features(head(body(image)), body(image)) for body, head in pairs]
+
+    for method, own, other in zip(methods, shown(), reversed(shown()), strict=True):
+        method.build(own, other, target)
+        method.with_peer = with_study
+    every = nn.ModuleList([*bodies, *heads, *methods])
+    optimiser = torch.optim.SGD(every.parameters(), 0.02, momentum=0.9)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        features = shown()
+        others = [own.detached() for own in reversed(features)]
+        for method, own, other in zip(methods, features, others, strict=True):
+            losses = list(method(own, other, batch).values())
+            torch.autograd.backward(losses)
+        optimiser.step()
+    spreads = []
+    for method, own, other in zip(methods, shown(), reversed(shown()), strict=True):
+        mgd = method.named["mgd"]
+        assert isinstance(mgd, MGD)
+        assert own.embedding is not None
+        assert other.embedding is not None
+        codes = [e(own.embedding) for e in mgd.encoders] + mgd.of_teacher.codes(other.embedding)
+        spreads += [float(code.detach().std(0).mean()) for code in codes]
+    return spreads
 
 
 @pytest.mark.parametrize(

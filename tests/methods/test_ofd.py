@@ -55,13 +55,34 @@ def through_nothing(made: OFD) -> OFD:
 def test_a_margin_is_the_mean_of_what_a_channel_says_below_0(batch: Batch) -> None:
     teacher = before(noise(6, 4, 5, 3), noise(6, 7, 2, 2, seed=1) - 0.5)
     made = built(teacher, teacher)
-    for half in (slice(2), slice(2, 6)):  # batches need not be of one size
+    halves = slice(2), slice(2, 6)  # batches need not be of one size
+    for half in halves:
         loss = made.study(before(*(map[half] for map in teacher.preacts)), batch)
         assert loss == 0
         assert not loss.requires_grad
     for map, found in zip(teacher.preacts, margins(made, 4, 7), strict=True):
-        expected = torch.stack([c[c < 0].mean() for c in map.transpose(0, 1)])
-        assert torch.allclose(found, expected, rtol=1e-12)
+        for c in range(map.shape[1]):
+            first, second = (map[half, c][map[half, c] < 0] for half in halves)
+            fading = 0.99 * len(first)
+            expected = (0.99 * first.sum() + second.sum()) / (fading + len(second))
+            assert float(found[c]) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_maps_a_peer_no_longer_shows_do_not_decide(batch: Batch) -> None:
+    now = before(noise(6, 4, 5, 3))
+    once = before(10 * now.preacts[0])
+    made = built(now, now)
+    for features, batches in ((once, 500), (now, 1000)):
+        for _ in range(batches):
+            made.study(features, batch)
+    expected = torch.stack([c[c < 0].mean() for c in now.preacts[0].transpose(0, 1)])
+    assert torch.allclose(margins(made, 4)[0], expected, rtol=0.01)
+    for _ in range(100):  # nor does the latest batch alone
+        made.study(once, batch)
+    share = 1 - 0.99**100
+    mixed = (1 - share) * expected + share * 10 * expected
+    assert torch.allclose(margins(made, 4)[0], mixed, rtol=0.01)
+    assert "fading=0.99" in repr(made.of_teacher)  # margins counted otherwise are not taken
 
 
 def test_seeing_the_images_again_changes_no_margin(batch: Batch) -> None:

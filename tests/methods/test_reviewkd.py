@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data import Batch
-from edgekd.errors import RecipeError
 from edgekd.features import Features
-from edgekd.methods import Method
 from edgekd.methods.reviewkd import ReviewKD
 from tests.methods.conftest import TARGETS
 
@@ -161,5 +159,5 @@ def test_networks_that_show_no_maps_are_refused() -> None:
 
 @pytest.mark.parametrize("mid", [-1, 2.5, True, None])
 def test_a_width_that_is_none_is_refused(mid: Any) -> None:
-    with pytest.raises(RecipeError, match="'reviewkd': mid must be a whole number of at least 0"):
-        Method.from_table({"reviewkd": {"mid": mid}})
+    with pytest.raises(ValueError, match="mid must be a whole number of at least 0"):
+        ReviewKD(mid=mid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -54,6 +55,26 @@ def test_what_keeps_angles_between_images_keeps_the_loss(change: Any, batch: Bat
     assert ask(student, change(student), batch) < 1e-9
 
 
+def along(maps: Tensor) -> list[list[float]]:
+    """Equations 1 to 4 of the paper, number by number."""
+    rows = maps.flatten(1).tolist()
+    gram = [[sum(p * q for p, q in zip(a, b, strict=True)) for b in rows] for a in rows]
+    return [[value / math.sqrt(sum(g * g for g in row)) for value in row] for row in gram]
+
+
+@pytest.mark.parametrize("size", [2, 5, 6])
+def test_weight_1_is_the_paper_s_loss_times_the_batch_size(size: int, batch: Batch) -> None:
+    student, teacher = noise(size, 5, 3, 4).double(), noise(size, 9, 2, 2, seed=1).double()
+    g_s, g_t, paper = along(student), along(teacher), 0.0
+    for i in range(size):
+        for j in range(size):
+            paper += (g_t[i][j] - g_s[i][j]) ** 2
+    paper /= size * size
+    found = float(ask(student, teacher, batch))
+    assert found == pytest.approx(size * paper, rel=1e-12)
+    assert 3000 / size * found == pytest.approx(3000 * paper)  # the authors' weight
+
+
 def test_its_size_does_not_depend_on_the_batch_size(batch: Batch) -> None:
     small, large = (ask(noise(b, 40), noise(b, 40, seed=1), batch) for b in (16, 256))
     assert 0.2 < small / large < 5  # divided by B^2 this is 16 times
@@ -85,5 +106,5 @@ def test_a_stage_there_is_not_is_refused_with_those_there_are(stage: int) -> Non
 
 @pytest.mark.parametrize("stage", [0.5, True, None])
 def test_a_stage_that_is_no_whole_number_is_refused(stage: Any) -> None:
-    with pytest.raises(RecipeError, match=r"method 'sp': stage must be a whole number, got"):
+    with pytest.raises(RecipeError, match=r"method 'sp': stage must be a (whole )?number, got"):
         Method.from_table({"sp": {"stage": stage}})

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekd.data import Batch
 from edgekd.features import Features
+from edgekd.methods import Method
 from edgekd.methods._orthogonal import KINDS, Orthogonal
 from edgekd.methods.vkd import NORMALISE, VkD
+from edgekd.models import zoo
+from edgekd.trainer.learner import Learner
 from tests.methods.conftest import TARGETS
 
 REFERENCE = runpy.run_path(str(Path(__file__).parents[1] / "reference" / "vkd.py"))
@@ -91,6 +94,42 @@ def test_putting_the_free_matrix_back_changes_nothing_that_is_seen(projection: s
     made.constrain()
     assert torch.allclose(made.adapter.matrix(), before, atol=1e-6)
     assert torch.allclose(free, before, atol=1e-6)
+
+
+@pytest.mark.parametrize("projection", KINDS)
+def test_beside_a_network_in_half_precision_the_matrix_is_orthonormal_in_whole(
+    projection: str,
+) -> None:
+    method = Method.from_table({"vkd": {"weight": 1.0, "projection": projection}})
+    image = torch.randn(2, 3, 8, 8)
+    learner = Learner(zoo.create("resnet8", 5), method, image)
+    teacher = pooled(torch.randn(2, 96))
+    with torch.no_grad():
+        method.build(learner.tap(image).float(), teacher, TARGETS)
+    made = method.terms["vkd"]
+    assert isinstance(made, VkD)
+    used: list[Tensor] = []
+
+    def watch(module: nn.Module, args: tuple[Tensor], projected: Tensor) -> None:
+        used.extend([made.adapter.matrix(), projected])
+
+    made.adapter.register_forward_hook(watch)
+    with torch.autocast("cpu", torch.bfloat16):
+        learner(Batch(image, torch.zeros(2).long(), torch.arange(2)), teacher)
+        half = made.adapter.matrix()  # what it would be, were the terms not shielded from it
+    W, projected = used
+    assert {W.dtype, projected.dtype} == {torch.float32}
+    assert (W.mT @ W - torch.eye(64)).abs().max() < 1e-4
+    assert not torch.allclose(half.float(), W, atol=1e-4)
+
+
+def test_only_what_it_compares_is_asked_for(batch: Batch) -> None:
+    assert VkD.needs == VkD().needs == VkD(where="dense").needs == {"stages"}
+    blind, t = VkD(where="embedding"), torch.randn(6, 8)
+    assert blind.needs == {"embedding"}
+    without_maps = Features(t, t)
+    blind.build(without_maps, without_maps, TARGETS)
+    assert blind(without_maps, without_maps, batch).isfinite()
 
 
 def test_no_parameter_of_it_decays() -> None:

@@ -128,7 +128,8 @@ def softened(z: Any, temperature: float) -> Any:
 
 def pearson(a: Any, b: Any) -> float:
     a, b = a - a.mean(), b - b.mean()
-    return float(a @ b / max(np.sqrt(a @ a) * np.sqrt(b @ b), 1e-8))
+    lengths = np.sqrt(a @ a), np.sqrt(b @ b)
+    return float(a @ b / (lengths[0] * lengths[1])) if min(lengths) >= 1e-4 else 0.0
 
 
 def distance(r: Any, t: Any, kind: str, temperature: float) -> float:

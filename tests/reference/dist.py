@@ -15,9 +15,10 @@ CASES: list[dict[str, Any]] = [
 
 
 def pearson(a: Any, b: Any) -> Any:
-    """Covariance over both deviations; 1e-8 keeps a constant from dividing by 0."""
+    """Covariance over both deviations; 0 of what hardly varies."""
     a, b = a - a.mean(), b - b.mean()
-    return (a * b).sum() / max(np.sqrt((a**2).sum()) * np.sqrt((b**2).sum()), 1e-8)
+    lengths = np.sqrt((a**2).sum()), np.sqrt((b**2).sum())
+    return (a * b).sum() / (lengths[0] * lengths[1]) if min(lengths) >= 1e-4 else 0.0
 
 
 def loss(

@@ -63,7 +63,7 @@ def loss(
     total = []
     for a_s, a_t in zip(student.stages[-1], teacher.stages[-1], strict=True):
         f_s = factor(learned, "translator", a_s)
-        f_t = factor(learned, "of_teacher.encoder", a_t)
+        f_t = factor(learned, "of_teacher.encoder", a_t / learned["of_teacher.scale"])
         assert len(f_s) == len(f_t) == int(rate * len(a_t))
         height, width = (min(a, b) for a, b in zip(f_s.shape[1:], f_t.shape[1:], strict=True))
         f_s, f_t = averaged(f_s, height, width), averaged(f_t, height, width)

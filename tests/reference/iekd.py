@@ -122,7 +122,8 @@ def loss(
             total += inherit * near - explore * far
         return total
     s, t = student.stages[-1], teacher.stages[-1]
-    wanted = factor(learned, "of_teacher.encoder", to_smaller(t, s))
+    divided = t / learned["of_teacher.scale"]
+    wanted = factor(learned, "of_teacher.encoder", to_smaller(divided, s))
     assert wanted.shape[1] == (factor_dim or s.shape[1] // 2)
     inheriting, exploring = halves(learned, 0, to_smaller(s, t), ratio)
     near = between_factors(factor(learned, "inheriting", inheriting), wanted, scale)

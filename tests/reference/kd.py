@@ -25,9 +25,11 @@ def softened(z: Any, temperatures: list[float]) -> list[float]:
 
 
 def standard(z: Any) -> list[float]:
-    """(z - mean) / (std + 1e-7), with the unbiased deviation over the classes."""
+    """(z - mean) / (std + 1e-7), with the unbiased deviation over the classes; 0 below 1e-4."""
     mean = sum(z) / len(z)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in z) / (len(z) - 1))
+    if deviation < 1e-4:
+        return [0.0 for _ in z]
     return [(value - mean) / (deviation + 1e-7) for value in z]
 
 

@@ -76,7 +76,7 @@ def loss(
     """Mean over images and stages; the dead zone only stops gradients."""
     count = min(len(student.blocks), len(teacher.blocks))  # matched from the coarse end
     pairs = list(zip(student.blocks[-count:], teacher.blocks[-count:], strict=True))
-    r = grid or (4 if max(pairs[0][0][-1].shape[2:]) <= 32 else 7)
+    r = grid or (4 if max(batch.image.shape[2:]) <= 64 else 7)
     losses = [
         stage([m[i] for m in s], [m[i] for m in t], r, channels, keep, temperature, aggregate)
         for s, t in pairs

@@ -23,5 +23,9 @@ def loss(student: Any, teacher: Any, batch: Any, learned: Any, stage: int = -1) 
     """B times the paper's (1 / B^2) || G_t - G_s ||_F^2."""
     count = min(len(student.stages), len(teacher.stages))  # matched from the coarse end
     s, t = student.stages[-count:][stage], teacher.stages[-count:][stage]
-    B = len(batch.target)
-    return float(B * ((similarity(t) - similarity(s)) ** 2).sum() / B**2)
+    g_s, g_t, B = similarity(s), similarity(t), len(batch.target)
+    paper = 0.0
+    for i in range(B):
+        for j in range(B):
+            paper += (g_t[i][j] - g_s[i][j]) ** 2 / B**2
+    return B * paper
