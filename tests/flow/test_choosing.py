@@ -46,6 +46,7 @@ def recipe(taught: Path) -> Make:
     ("student", "teacher", "size", "text", "why"),
     [
         ("resnet8", "resnet56", 32, MAPS, "the student has 9% of the teacher's parameters"),
+        ("resnet8", "resnet20", 32, MAPS, "the student has 29% of the teacher's parameters"),
         ("resnet20", "resnet32", 32, LOGITS, "the student has 58% of the teacher's parameters"),
         ("vit_tiny_patch16_224", "resnet20", 32, TOKENS, "vit_tiny_patch16_224 attends to tokens"),
         ("resnet8", "vit_tiny_patch16_224", 32, TOKENS, "vit_tiny_patch16_224 attends to tokens"),
