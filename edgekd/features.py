@@ -73,7 +73,7 @@ def spatial(maps: Iterable[Tensor]) -> list[Tensor]:
     every = list(maps)
     found = [map for map in every if min(map.shape[2:]) > 1]
     if not found:
-        sizes = ", ".join({f"{map.shape[2]}x{map.shape[3]}": None for map in every}) or "none"
+        sizes = ", ".join(f"{map.shape[2]}x{map.shape[3]}" for map in every) or "none"
         raise ValueError(
             f"expected feature maps of at least 2x2 places, got {sizes}; "
             "give larger images (data.size) or take a method that looks at logits"
