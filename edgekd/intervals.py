@@ -10,6 +10,9 @@ from typing import Any
 
 from edgekd.errors import UsageError
 
+HALVINGS = 50
+"""Of an interval of length 2, down to the last bits."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -34,10 +37,11 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
 def paired_difference(b: int, c: int, n: int, confidence: float = 0.95) -> Interval:
     """Difference of two proportions of the same n things, ``(b - c) / n``.
 
-    The adjusted Wald interval of Agresti & Min, "Simple improved confidence intervals for
-    comparing matched proportions", Statistics in Medicine 24, 2005: half a thing is added to each
-    of the four cells. Things on which both agree do not widen it, which is why a paired test sees
-    far smaller differences than two separate ones.
+    The score interval of Tango, "Equivalence test and confidence interval for the difference in
+    proportions for the paired-sample design", Statistics in Medicine 17, 1998. Things on which both
+    agree do not widen it, which is why a paired test sees far smaller differences than two separate
+    ones. Unlike intervals of Wald's kind it keeps its word at each end also where almost all
+    differences go one way: of n equal answers it says that at most 3.84 / (n + 3.84) are lost.
 
     Args:
         b: things only the first got right.
@@ -48,10 +52,28 @@ def paired_difference(b: int, c: int, n: int, confidence: float = 0.95) -> Inter
     if min(b, c) < 0 or b + c > n or n == 0:
         raise ValueError(f"expected counts with b + c <= n and n > 0, got b={b}, c={c}, n={n}")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    more, less, total = b + 0.5, c + 0.5, n + 2
-    centre = (more - less) / total
-    half = z * math.sqrt(more + less - (more - less) ** 2 / total) / total
-    return Interval((b - c) / n, max(centre - half, -1.0), min(centre + half, 1.0))
+    return Interval((b - c) / n, -_most(c, b, n, z), _most(b, c, n, z))
+
+
+def _most(b: int, c: int, n: int, z: float) -> float:
+    """The largest difference from which ``(b - c) / n`` is at most z standard errors away."""
+    low, high = (b - c) / n, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if n * middle - (b - c) <= z * _deviation(b, c, n, middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _deviation(b: int, c: int, n: int, difference: float) -> float:
+    """Standard deviation of ``b - c`` if this were the difference, the rest most likely."""
+    # p = the share only the second gets right, from 2n p^2 + linear p - constant = 0
+    linear = (2 * n - b + c) * difference - b - c
+    constant = c * difference * (1 - difference)
+    p = (math.sqrt(max(linear**2 + 8 * n * constant, 0.0)) - linear) / (4 * n)
+    return math.sqrt(max(n * (2 * p + difference * (1 - difference)), 0.0))
 
 
 def accuracy(

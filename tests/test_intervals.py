@@ -31,13 +31,47 @@ def test_wilson_of_all_is_within_bounds() -> None:
             wilson(*wrong)
 
 
-def test_paired_difference_by_hand() -> None:
-    found = paired_difference(8, 2, 98)  # (8.5 - 2.5) / 100; se = sqrt(11 - 0.36) / 100
-    assert found.value == 6 / 98
-    assert found.lo == pytest.approx(0.06 - 1.959964 * 0.032619, abs=1e-5)
-    assert found.hi == pytest.approx(0.06 + 1.959964 * 0.032619, abs=1e-5)
+def test_paired_difference_as_published() -> None:
+    # airway hyper-responsiveness, in Fagerland, Lydersen & Laake, BMC Med Res Methodol 14:49, 2014
+    found = paired_difference(1, 7, 21)
+    assert found.value == -6 / 21
+    assert (found.lo, found.hi) == pytest.approx((-0.517, -0.026), abs=5e-4)
     with pytest.raises(ValueError, match="b=3, c=3, n=5"):
         paired_difference(3, 3, 5)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(1, 7, 21), (12, 2, 50), (0, 5, 400), (30, 31, 62)])
+def test_its_ends_lie_where_the_score_says(b: int, c: int, n: int) -> None:
+    """The most likely share is sought by trial here, and not by the paper's equation."""
+    found = paired_difference(b, c, n)
+    for end, sign in ((found.lo, 1), (found.hi, -1)):
+        p = np.linspace(max(0, -end), (1 - end) / 2, 2_000_001)[1:-1]
+        likely = b * np.log(p + end) + c * np.log(p) + (n - b - c) * np.log(1 - 2 * p - end)
+        best = p[likely.argmax()]
+        z = (b - c - n * end) / np.sqrt(n * (2 * best + end * (1 - end)))
+        assert z == pytest.approx(sign * 1.959964, abs=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 20, 1000])
+def test_paired_difference_of_equal_answers(n: int) -> None:
+    found, z2 = paired_difference(0, 0, n), 1.959964**2
+    assert found.hi == -found.lo == pytest.approx(z2 / (n + z2), rel=1e-5)
+
+
+@pytest.mark.parametrize(("b", "c"), [(7, 0), (0, 7), (7, 7), (3, 4)])
+def test_paired_difference_stays_within_bounds(b: int, c: int) -> None:
+    for confidence in (0.5, 0.95, 0.9999):
+        found = paired_difference(b, c, b + c, confidence)
+        assert -1 <= found.lo < found.value + 1e-9
+        assert found.value - 1e-9 < found.hi <= 1
+
+
+@pytest.mark.parametrize(("loss", "n"), [(0.0105, 1000), (0.02, 400), (0.005, 2000)])
+def test_the_bad_end_keeps_its_word_where_nothing_is_gained(loss: float, n: int) -> None:
+    """Wald's kind of interval claims too little loss here twice as often as it says."""
+    lost = np.random.default_rng(0).binomial(n, loss, size=4000)
+    ends = {int(c): paired_difference(0, int(c), n).lo for c in np.unique(lost)}
+    assert np.mean([ends[int(c)] > -loss for c in lost]) <= 0.03
 
 
 def test_paired_difference_is_antisymmetric_and_never_a_point() -> None:
