@@ -3,7 +3,8 @@
 ``manifest.json``::
 
     schema_version  1
-    kind            "network" (model.safetensors) or "onnx" (model.onnx)
+    kind            "network" (model.safetensors), "onnx" (model.onnx) or "tensorrt" (model.plan,
+                    and beside it the model.onnx that it can be built from again)
     role            "teacher", "student", "peer", "baseline"
     created         UTC, ISO 8601
     files           name -> {sha256, bytes}
@@ -77,7 +78,7 @@ class Artifact:
         return self.path / MODEL_FILES[self.manifest["kind"]]
 
 
-MODEL_FILES = {"network": "model.safetensors", "onnx": "model.onnx"}
+MODEL_FILES = {"network": "model.safetensors", "onnx": "model.onnx", "tensorrt": "model.plan"}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@
     |- WeightsError         exit code 2: weights that do not fit, or are not safe to load
     |- ArtifactError        a folder that is not whole, or not what its manifest says
     |- GateError            a proof failed: parity, chance-level teacher
+    |  `- AccuracyError     a reduced precision loses more than it may
     |- DivergedError        training reached NaN or infinity
     `- DeviceError          a device or a runtime on it refused, with the reason
 
@@ -16,8 +17,10 @@ Every message says what was found, what was expected and what to do.
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 
 class EdgeKDError(Exception):
@@ -53,7 +56,42 @@ class ArtifactError(EdgeKDError):
 
 
 class GateError(EdgeKDError):
-    """A proof failed: the result is not good enough to go on with."""
+    """A proof failed: the result is not good enough to go on with.
+
+    Args:
+        message: for the user.
+        explanation: where the error begins, as a table, where that is known.
+    """
+
+    def __init__(self, message: str, explanation: Mapping[str, Any] | None = None) -> None:
+        self.explanation = explanation
+        super().__init__(message)
+
+    def told(self, message: str, explanation: Mapping[str, Any] | None = None) -> Self:
+        """The same refusal in other words."""
+        again = copy.copy(self)
+        again.args = (message,)
+        again.explanation = explanation or self.explanation
+        return again
+
+
+class AccuracyError(GateError):
+    """A reduced precision loses more accuracy than it may.
+
+    Args:
+        message: for the user.
+        explanation: where the error begins.
+        attempts: what was tried on the images that judge, as the manifest would hold it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        explanation: Mapping[str, Any] | None = None,
+        attempts: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.attempts = tuple(attempts)
+        super().__init__(message, explanation)
 
 
 class DivergedError(EdgeKDError):

@@ -11,12 +11,12 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from edgekd import records
-from edgekd.devices import Device, Event, address, ship
-from edgekd.errors import UsageError
+from edgekd import plugins, records
+from edgekd.devices import AGENT, Device, Event, address, ship, unshared
+from edgekd.errors import UnknownNameError, UsageError
 from edgekd.records import beside
 
-AGENT = 1  # the version of the agent's job that is written here
+PROVIDERS = {"ort": "CPUExecutionProvider", "openvino": "CPU", "trt": "GPU"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Policy:
     """0: as many as the device has physical cores."""
     spinning: bool = False
     """Whether idle threads burn the CPU to wake up sooner."""
-    provider: str = "CPUExecutionProvider"
+    provider: str = ""
+    """Of ONNX Runtime, which has several; empty is the runtime's own (ONNX Runtime's CPU)."""
     runtime: str = "ort"
     input: str = "photos"
     """``photos`` (the caller's images where given), or ``random`` for whatever a model takes."""
@@ -50,6 +51,7 @@ class Policy:
     """For the whole job, accuracy included."""
 
     def __post_init__(self) -> None:
+        self._settle_runtime()
         if self.input not in ("photos", "random"):
             raise UsageError(f"the input is {self.input!r}; expected photos or random.")
         low = [name for name in ("batch_size", "blocks", "block_runs") if getattr(self, name) < 1]
@@ -57,6 +59,20 @@ class Policy:
         low += [name for name in ("max_seconds", "timeout_s") if getattr(self, name) <= 0]
         if low:
             raise UsageError(f"{low[0]} is {getattr(self, low[0])}, which is too low. Raise it.")
+
+    def _settle_runtime(self) -> None:
+        """Fill in the provider, and refuse knobs that only ONNX Runtime has."""
+        if self.runtime not in PROVIDERS:
+            raise UnknownNameError("runtime", self.runtime, plugins.summaries("runtime"))
+        own = PROVIDERS[self.runtime]
+        provider = self.provider or own
+        if self.runtime != "ort" and (provider != own or self.spinning):
+            knob = "--spinning" if self.spinning else "--provider"
+            raise UsageError(
+                f"{knob} is a knob of ONNX Runtime's and {self.runtime} has none like it. "
+                "Leave it out, or use --runtime ort."
+            )
+        object.__setattr__(self, "provider", provider)  # frozen: this is its construction
 
 
 def profile(
@@ -73,7 +89,7 @@ def profile(
     """Measure models on a device; several are timed in turn and compared with the first.
 
     Args:
-        models: ONNX files.
+        models: ONNX files, or engines with what lies beside them.
         device: where they run.
         policy: how.
         images: a ``.npy`` of decoded images, uint8 (N, H, W, 3): real input for the timing, and
@@ -100,8 +116,8 @@ def profile(
         places = [address(path, *beside(path)) for path in models]
         files = _model_files(models, places)
         data = {"photos": photos, "images": images, "targets": targets}
-        sent = {key: address(path) for key, path in data.items() if path is not None}
-        files |= {sent[key]: path for key, path in data.items() if path is not None}
+        sent = {key: unshared(path) for key, path in data.items() if path is not None}
+        passing = {sent[key]: path for key, path in data.items() if path is not None}
         job = {
             "agent": AGENT,
             "runtime": policy.runtime,
@@ -110,7 +126,7 @@ def profile(
             "preprocess": _mean_std(preprocess),
             **sent,
         }
-        found = ship(device, job, files, policy.timeout_s, on_event)
+        found = ship(device, job, files, policy.timeout_s, on_event, passing)
     _report_predictions(found, on_event)
     head = records.head()
     made = [
@@ -131,7 +147,7 @@ def _report_predictions(found: Mapping[str, Any], on_event: Callable[[Event], No
 def _names(models: Sequence[Path]) -> list[str]:
     """What the models are called: the file, or its folder where all files are ``model.onnx``."""
     if not models:
-        raise UsageError("no model to measure. Give at least one .onnx file.")
+        raise UsageError("no model to measure. Give at least one .onnx file or engine.")
     for path in models:
         if not path.is_file():
             raise UsageError(f"there is no file {path}. Give the path of an exported model.")

@@ -29,6 +29,8 @@ from edgekd.strict import (
 
 METHOD = "ce + 0.9*kd"
 """What is distilled with where nothing else is said."""
+CALIBRATORS = ("minmax", "percentile", "percentile99999", "moving-average", "entropy")
+QUANTISED = ("int8", "int8-reduced", "int8-symmetric")
 TRACKERS = frozenset({"tensorboard", "wandb", "mlflow"})
 
 
@@ -106,6 +108,8 @@ class Train:
     """Largest norm of the gradient; 0 turns clipping off."""
     precision: str = "fp32"
     """``fp32``, ``bf16``, ``fp16``, or ``auto``: bf16 where the machine computes it."""
+    quantise: str = ""
+    """Train with the rounding of an int8 file: ``int8``, ``int8-reduced`` or ``int8-symmetric``."""
     seed: int = 0
     checkpoint_minutes: float = 5.0
     log_steps: int = 50
@@ -125,6 +129,11 @@ class Train:
             ema=DECAY,
             clip=at_least(0),
             precision=one_of("auto", "fp32", "bf16", "fp16"),
+            # bf16 is as coarse as int8 itself: what is learned would be its rounding
+            quantise=(
+                lambda name: not name or (name in QUANTISED and self.precision == "fp32"),
+                f"one of {', '.join(QUANTISED)}, and precision fp32 with it",
+            ),
             seed=at_least(0),
             checkpoint_minutes=at_least(0),
             log_steps=at_least(1),
@@ -134,17 +143,52 @@ class Train:
 
 @dataclass(frozen=True)
 class Export:
-    """What the exported file looks like."""
+    """What the exported file looks like, and what it may lose."""
 
-    opset: int = 18
-    """ONNX operator set; the file is read back and must have it."""
+    precision: str = "fp32"
+    """``fp32``, ``fp16``, ``int8``, or ``auto``: the fastest on the device that is accurate."""
+    opset: int = 0
+    """ONNX operator set; the file is read back and must have it. 0 takes what the device reads."""
     float_input: bool = False
     """Take normalised float32 NCHW instead of uint8 NHWC with the preprocessing inside."""
     samples: int = 256
-    """Real images on which the file must agree with the network."""
+    """Real images on which the float file must agree with the network."""
+    judged: int = 2000
+    """Validation images on which a file's accuracy is compared with the network's, at most."""
+    max_drop: float = 0.01
+    """Accuracy that fp16 and int8 may lose: the bad end of the 95 % interval has to be within."""
+    calibration: int = 0
+    """Training images that int8 takes its ranges from, in equal shares of each class; 0 takes 512,
+    or half of them where there are fewer than 1024."""
+    calibrator: str = "auto"
+    """How: ``minmax``, ``percentile`` and so on, or the one whose answers agree best."""
+    repair: str = "all"
+    """What is tried where int8 loses too much: ``none``, ``post`` (without training), ``all``."""
+    repair_epochs: int = 0
+    """Epochs of tuning the network for int8; 0 takes a tenth of the student's."""
+    batches: tuple[int, int] = (1, 8)
+    """Of a TensorRT engine: the batch it is tuned for, and the largest it takes."""
+    workspace_mb: int = 1024
+    """Memory TensorRT may try layers with."""
+    dla_core: int = -1
+    """Deep-learning accelerator to build for, where the device has one; -1 for the GPU."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, opset=at_least(13), samples=at_least(1))
+        check_ranges(
+            self,
+            precision=one_of("fp32", "fp16", "int8", "auto"),
+            opset=(lambda opset: opset == 0 or opset >= 13, "0, or at least 13"),
+            samples=at_least(1),
+            judged=at_least(1),
+            max_drop=SHARE,
+            calibration=at_least(0),
+            calibrator=one_of("auto", *CALIBRATORS),
+            repair=one_of("none", "post", "all"),
+            repair_epochs=at_least(0),
+            batches=(lambda pair: 1 <= pair[0] <= pair[1], "two, the smaller one first"),
+            workspace_mb=at_least(1),
+            dla_core=at_least(-1),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections import Counter
@@ -14,6 +15,8 @@ from edgekd import __version__, intervals
 from edgekd.files import sha256
 
 SCHEMA_VERSION = 1
+ENGINE = ".plan"
+"""Of TensorRT; no other runtime reads it."""
 
 
 def measured(
@@ -30,7 +33,7 @@ def measured(
     return {
         **head,
         "recipe_sha256": one["metadata"].get("edgekd.recipe_sha256"),
-        "artifact": _artifact(path, one["metadata"]),
+        "artifact": _artifact(path, one["metadata"], one.get("engine")),
         "device": {"profile": device} | {name: facts[name] for name in _DEVICE},
         "runtime": one["runtime"],
         "policy": _policy(policy, one, found),
@@ -42,7 +45,7 @@ def measured(
         "verdict": {
             "state": verdict["state"],
             "budget": None,
-            "reasons": verdict["reasons"] + found["warnings"],
+            "reasons": verdict["reasons"] + _another(one.get("engine")) + found["warnings"],
         },
         "evidence": {
             "facts": facts,
@@ -83,15 +86,36 @@ def head() -> dict[str, Any]:
     }
 
 
-def _artifact(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    opset, precision = graph_facts(path) if path.suffix == ".onnx" else (None, None)
+def _another(engine: Mapping[str, Any] | None) -> list[str]:
+    """Say so where another engine was measured than the one that was given."""
+    if engine is None or engine["rebuilt"] is None:
+        return []
+    return [f"the engine was built again on the device and that one measured: {engine['rebuilt']}"]
+
+
+def _artifact(
+    path: Path, metadata: Mapping[str, str], engine: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The file that was given, by its hash; and the engine that was run, where there is one.
+
+    The precision found is that of what was run.
+    """
+    files = [path]
+    if path.suffix == ENGINE:  # what lies beside it is not needed to run it
+        facts = _engine_facts(path)
+    else:
+        opset, precision = graph_facts(path) if path.suffix == ".onnx" else (None, None)
+        asked = metadata.get("edgekd.precision")
+        facts = {"opset": opset, "precision_asked": asked, "precision_found": precision}
+        files += beside(path)
+    if engine is not None:
+        facts["precision_found"] = engine["precision"]
     return {
         "sha256": sha256(path),
         "format": path.suffix.lstrip("."),
-        "opset": opset,
-        "precision_asked": metadata.get("edgekd.precision"),
-        "precision_found": precision,
-        "size_bytes": sum(file.stat().st_size for file in (path, *beside(path))),
+        **facts,
+        "size_bytes": sum(file.stat().st_size for file in files),
+        "engine": None if engine is None else dict(engine),
     }
 
 
@@ -143,6 +167,23 @@ def sample_lines(event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def beside(path: Path) -> list[Path]:
-    """The second file that ONNX keeps big weights in."""
-    data = path.with_name(path.name + ".data")
-    return [data] if data.is_file() else []
+    """What has to go with a model's file, where it is there.
+
+    ONNX keeps big weights in a second file. An engine has its key, which says whom it fits, and the
+    graph that a device builds it again from, where it does not.
+    """
+    names = [path.name + ".data"]
+    if path.suffix == ENGINE:
+        graph = path.with_suffix(".onnx").name
+        names = [path.name + ".json", graph, graph + ".data"]
+    return [file for file in map(path.with_name, names) if file.is_file()]
+
+
+def _engine_facts(path: Path) -> dict[str, Any]:
+    """What an engine was asked to be, by what lies beside it; the device says what it is."""
+    try:
+        side = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
+        asked = side["key"]["options"]["precision"]
+    except (OSError, ValueError, KeyError, TypeError):  # of another's making
+        asked = None
+    return {"opset": None, "precision_asked": asked, "precision_found": None}

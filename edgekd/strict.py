@@ -6,7 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from edgekd.errors import RecipeError, hint
 from edgekd.formula import parse_method
@@ -110,8 +110,9 @@ def _checked(kind: Any, value: Any, key: str) -> Any:
         return float(value)
     if kind in (int, str, bool) and _fits(value, kind):
         return value
-    if kind == tuple[str, ...] and isinstance(value, list | tuple):
-        return tuple(_checked(str, v, key) for v in value)
+    listed = isinstance(value, list | tuple)
+    if listed and (kind == tuple[str, ...] or (kind == tuple[int, int] and len(value) == 2)):
+        return tuple(_checked(get_args(kind)[0], v, key) for v in value)
     if get_origin(kind) is Mapping and isinstance(value, Mapping):
         return {name: _plain(inner, f"{key}.{name}") for name, inner in value.items()}
     raise RecipeError(f"{key} is {value!r}; expected {_WANTED.get(kind, 'a table')}.", key)
@@ -123,6 +124,7 @@ _WANTED = {
     str: "a text",
     bool: "true or false",
     tuple[str, ...]: "a list of texts",
+    tuple[int, int]: "two whole numbers",
 }
 
 

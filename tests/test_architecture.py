@@ -16,7 +16,7 @@ LAYERS = [  # lowest first; a part may import the parts of lower layers, and its
     {"edgekd", "errors", "agent"},
     {"formula", "plugins", "profiles", "files", "intervals", "preprocess", "watching"},
     {"strict", "catalogue"},
-    {"recipe", "artifact", "records", "features", "data", "devices"},
+    {"recipe", "artifact", "records", "features", "data", "devices", "targets"},
     {"loading", "models", "methods"},
     {"export", "trainer", "profiling", "report"},
     {"flow"},

@@ -6,12 +6,13 @@ import json
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from edgekd.devices import Device, Event, address, pack_agent, ship
+from edgekd.devices import Device, Event, address, pack_agent, ship, unshared
 from edgekd.devices.local import Local
 from edgekd.errors import DeviceError
 
@@ -26,6 +27,8 @@ class Recorder:
     python: str = "python3"
     pushed: dict[str, bytes] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    gone: bool = False
 
     def push(self, local: Path, remote: str) -> None:
         self.pushed[remote] = local.read_bytes()
@@ -43,6 +46,11 @@ class Recorder:
 
     def pull(self, remote: str, local: Path) -> None:
         local.write_bytes(self.pushed[remote])
+
+    def remove(self, remotes: Sequence[str]) -> None:
+        if self.gone:
+            raise DeviceError("the connection was lost")
+        self.removed += remotes
 
 
 def result(**more: object) -> str:
@@ -117,7 +125,7 @@ def test_the_zip_is_the_same_every_time_and_holds_the_agent_only(tmp_path: Path)
         entry = archive.read("__main__.py").decode()
     assert {"__main__.py", "edgekd/__init__.py", "edgekd/agent/runtimes/ort.py"} <= set(names)
     assert all(n.startswith(("edgekd/agent/", "edgekd/__init__", "__main__")) for n in names)
-    assert (tmp_path / "a.zip").stat().st_size < 40_000
+    assert (tmp_path / "a.zip").stat().st_size < 100_000
     compile(entry, "__main__.py", "exec")
     assert "(3, 8)" in entry
 
@@ -136,6 +144,38 @@ def test_ship_sends_everything_and_streams_events(tmp_path: Path) -> None:
     assert zipped.endswith("-agent.zip")
     assert json.loads(device.pushed[job]) == {"agent": 1, "exit_with_stdin": True}
     assert device.pushed[address(model)] == b"model"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_for_one_run_alone_is_removed(tmp_path: Path, fails: bool) -> None:
+    images = tmp_path / "images.npy"
+    images.write_bytes(b"images")
+    place = unshared(images)
+    assert place.endswith("/images.npy")
+    assert place != unshared(images)  # another run that has the same images keeps its own
+    device = Recorder([] if fails else [result()], fails=fails)
+    with suppress(DeviceError):
+        ship(device, {"agent": 1}, {"0123/m.onnx": images}, 60, None, {place: images})
+    assert device.pushed[place] == b"images"
+    assert device.removed == [device.ran[2], place]
+    assert not set(device.removed) & {"0123/m.onnx", device.ran[1]}
+
+
+def test_a_device_that_cannot_remove_has_done_its_work() -> None:
+    assert ship(Recorder([result()], gone=True), {}, {}, 60) == {"event": "result"}
+
+
+def test_files_are_removed_from_this_machine(tmp_path: Path) -> None:
+    device = Local()
+    (tmp_path / "a").write_text("a")
+    for place in ("run/a", "kept/a", "kept/b", "top"):
+        device.push(tmp_path / "a", place)
+    device.remove(["run/a", "kept/a", "top", "none/at all"])
+    left = sorted(file.relative_to(device.folder).as_posix() for file in device.folder.rglob("*"))
+    assert left == ["kept", "kept/b"]
+    assert (tmp_path / "a").read_text() == "a"  # it may have been a link to it
+    with pytest.raises(DeviceError, match="outside of the folder"):
+        device.remove(["../a"])
 
 
 def test_the_agents_own_words_win(tmp_path: Path) -> None:

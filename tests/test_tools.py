@@ -30,6 +30,15 @@ def test_the_cost_of_every_method_is_measured() -> None:
     assert rows == [*plugins.summaries("method"), "null"]
 
 
+@pytest.mark.slow
+def test_every_precision_is_measured() -> None:
+    printed = bench("export.py", "--quick")
+    rows = re.findall(r"^\| resnet8 \| (\w+) \| [\d.]+ MB \| [\d.]+", printed, re.MULTILINE)
+    assert rows == ["fp32", "fp16", "int8"]
+    assert "| null pair | fp32 |" in printed
+    assert "| auto | " in printed
+
+
 def test_every_method_is_compared(tmp_path: Path) -> None:
     printed = bench("accuracy.py", str(tmp_path), "--quick")
     assert bench("accuracy.py", str(tmp_path), "--quick").endswith(printed[printed.index("| m") :])

@@ -1,6 +1,9 @@
 """``python -m edgekd.agent job.json``: a job in, JSON lines out.
 
-The last line is ``{"event": "result", ...}``, or ``{"event": "error", "kind", "message"}``.
+What it does is the job's ``task``: ``profile`` (measure models; the default), ``describe`` (say
+what is here) or ``build`` (make a TensorRT engine and let it answer). The last line is
+``{"event": "result", ...}``, or ``{"event": "error", "kind", "message"}``.
+
 Models run in child processes (``python -m edgekd.agent job.json STEP ...``): a runtime that this
 CPU cannot execute, or a model too big for its memory, ends the child and becomes a sentence here.
 Nothing heavy is imported by the parent.
@@ -9,19 +12,22 @@ Nothing heavy is imported by the parent.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from edgekd.agent import facts
 from edgekd.agent.children import run_child
 from edgekd.agent.failures import AgentError, Crash, explain, explain_import
 
+Event = Dict[str, Any]
 AGENT = 1  # the version of what goes in and comes out
 FAILED = 1
 ABANDONED = 3
+BUILT = ("trt",)  # runtimes that make something of a model before they can open it
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         threading.Thread(target=_leave_with_stdin, daemon=True).start()
     try:
         if steps:
-            _run_steps(path, steps)
+            _run_steps(path, steps, str(job.get("task") or "profile"))
         else:
             emit({"event": "result", **_run_job(path, job)})
     except AgentError as error:
@@ -47,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def emit(event: Dict[str, Any]) -> None:
+def emit(event: Event) -> None:
     """Print an event at once."""
     sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
     sys.stdout.flush()
@@ -65,12 +71,42 @@ def _leave_with_stdin() -> None:
     os._exit(ABANDONED)
 
 
-def _run_job(path: Path, job: Dict[str, Any]) -> Dict[str, Any]:
-    """All steps, each in the process it needs."""
-    device, before = facts.describe(), facts.moment()
+def _run_job(path: Path, job: Event) -> Event:
+    """All steps of the job's task, each in the process it needs."""
+    task = str(job.get("task") or "profile")
+    if task not in _TASKS:
+        raise AgentError("job", f"the task is {task!r}; expected one of {', '.join(_TASKS)}.")
+    device = facts.describe()
     emit({"event": "hello", "agent": AGENT, "pid": os.getpid(), "device": device})
+    return {"device": device, **_TASKS[task](path, job, device)}
+
+
+def _describe(path: Path, job: Event, device: Event) -> Event:
+    """What runtimes need to know of the device; a library that crashes is an answer too."""
+    try:
+        found: Event = _in_child(path, ["describe"], job, ["its probe"])["describe"]
+    except AgentError as error:
+        found = {"cuda": None, "tensorrt": None, "error": str(error)}
+    return found
+
+
+def _build(path: Path, job: Event, device: Event) -> Event:
+    """An engine, then what it says about the job's images: in a process that built nothing."""
+    names = [Path(str(job["build"]["onnx"])).name]
+    built: Event = _in_child(path, ["build"], job, names)["build"]
+    if job.get("images"):
+        built = {**built, **_in_child(path, ["answers"], job, names)["answers"]}
+    return built
+
+
+def _profile(path: Path, job: Event, device: Event) -> Event:
+    """Measure models."""
+    before = facts.moment()
     names = [model["name"] for model in job["models"]]
-    found: Dict[str, Any] = {}
+    found: Event = {}
+    if job["runtime"] in BUILT:
+        for index, name in enumerate(names):  # apart: building takes memory, and can take the GPU
+            _in_child(path, [f"prepare:{index}"], job, [name])
     if len(names) == 1:  # one process is enough: it holds one model
         found.update(_in_child(path, ["inspect:0", "bench"], job, names))
     else:
@@ -83,7 +119,6 @@ def _run_job(path: Path, job: Dict[str, Any]) -> Dict[str, Any]:
             found.update(_in_child(path, [f"accuracy:{index}"], job, [name]))
     bench = found["bench"]
     return {
-        "device": device,
         "warnings": facts.warnings(device, before),
         "moments": {"before": before, "during": bench["during"], "after": after},
         "models": [_model(found, index) for index in range(len(names))],
@@ -91,7 +126,7 @@ def _run_job(path: Path, job: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _model(found: Dict[str, Any], index: int) -> Dict[str, Any]:
+def _model(found: Event, index: int) -> Event:
     bench = found["bench"]
     return {
         **found[f"inspect:{index}"],
@@ -102,9 +137,7 @@ def _model(found: Dict[str, Any], index: int) -> Dict[str, Any]:
     }
 
 
-def _in_child(
-    path: Path, steps: List[str], job: Dict[str, Any], names: Sequence[str]
-) -> Dict[str, Any]:
+def _in_child(path: Path, steps: List[str], job: Event, names: Sequence[str]) -> Event:
     """The values of steps run in a process of their own, by step."""
     free = facts.moment()["free_bytes"]
     ended = run_child([str(path), *steps], emit)
@@ -112,21 +145,48 @@ def _in_child(
         raise ended.error
     if ended.code != 0:
         models, cpu = " and ".join(names), facts.cpu_model()
-        raise explain(Crash(ended.code, ended.stderr, models, job["runtime"], cpu, free))
+        raise explain(
+            Crash(ended.code, ended.stderr, models, str(job.get("runtime", "a probe")), cpu, free)
+        )
     return ended.values
 
 
-def _run_steps(path: Path, steps: Sequence[str]) -> None:
+def _run_steps(path: Path, steps: Sequence[str], task: str) -> None:
     """The child's side."""
-    from edgekd.agent import steps as shelf
-    from edgekd.agent.job import Job
-
-    job = Job.read(path)
+    shelf, job = _shelf(path, task)
+    logging.getLogger("edgekd.agent").addHandler(_Notes())
+    logging.getLogger("edgekd.agent").setLevel(logging.INFO)
     for step in steps:
         name, _, index = step.partition(":")
         arguments = [int(index)] if index else []
         value = getattr(shelf, name)(job, *arguments, emit)
         emit({"event": "value", "step": step, "value": value})
+
+
+def _shelf(path: Path, task: str) -> Tuple[Any, Any]:
+    """The module that has the steps of a task, and what they are given."""
+    if task == "profile":
+        from edgekd.agent import steps
+        from edgekd.agent.job import Job
+
+        return steps, Job.read(path)
+    from edgekd.agent.tensorrt import task as engines
+
+    return engines, path
+
+
+class _Notes(logging.Handler):
+    """What a step has to say by the way, as events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        emit({"event": "note", "text": record.getMessage()})
+
+
+_TASKS: Dict[str, Callable[[Path, Event, Event], Event]] = {
+    "profile": _profile,
+    "describe": _describe,
+    "build": _build,
+}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def answer(
     hits, classes = 0, 0
     for start in range(0, len(images), size):
         batch = np.asarray(images[start : start + size])
-        logits = _logits(session, _filled(batch, target.batch), target, normalise)[: len(batch)]
+        logits = logits_of(session, _filled(batch, target.batch), target, normalise)[: len(batch)]
         classes = logits.shape[1]
         predictions += [int(value) for value in logits.argmax(axis=1)]
         if targets is not None and classes >= 5:
@@ -77,7 +77,12 @@ def _filled(batch: Any, size: Optional[int]) -> Any:
     return np.resize(batch, (size, *batch.shape[1:]))
 
 
-def _logits(session: Session, images: Any, target: ImageInput, normalise: Normalise) -> Any:
+def logits_of(session: Session, images: Any, target: ImageInput, normalise: Normalise) -> Any:
+    """A classifier's answers to a batch, float32 (B, K); images as they come, uint8 (B, H, W, 3).
+
+    Raises:
+        AgentError: the output is not logits, or not numbers.
+    """
     outputs = session.run({target.name: to_input(images, target, normalise)})
     name, logits = next(iter(outputs.items()))
     logits = np.asarray(logits)

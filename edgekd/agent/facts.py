@@ -21,6 +21,8 @@ ARM_PARTS = {
     "0xd0c": "Neoverse-N1", "0xd0d": "Cortex-A77", "0xd41": "Cortex-A78", "0xd42": "Cortex-A78AE",
     "0xd44": "Cortex-X1", "0xd46": "Cortex-A510", "0xd47": "Cortex-A710", "0xd4b": "Cortex-A78C",
 }  # fmt: skip
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "asimddp", "i8mm")
+"""CPU instructions that decide how int8 is best written; the last two are ARM's."""
 PI_BITS = {
     0: "the voltage is too low",
     1: "the frequency is capped",
@@ -38,6 +40,7 @@ def describe(root: Path = ROOT) -> Dict[str, Any]:
     return {
         "soc": _soc(root),
         "cpu": cpu_model(root),
+        "cpu_flags": cpu_flags(root),
         "gpu": _gpu(root),
         "ram_bytes": _meminfo(root).get("MemTotal"),
         "os": _os_name(root),
@@ -98,6 +101,13 @@ def cpu_model(root: Path = ROOT) -> str:
     if parts:
         return " + ".join(ARM_PARTS.get(part, f"ARM part {part}") for part in parts)
     return name.group(1).strip() if name else platform.processor() or platform.machine()
+
+
+def cpu_flags(root: Path = ROOT) -> List[str]:
+    """Which of :data:`FLAGS` every core has."""
+    text = _read(root / "proc/cpuinfo") or ""
+    cores = re.findall(r"^(?:flags|Features)\s*:\s*(.*)$", text, re.MULTILINE)
+    return [flag for flag in FLAGS if cores and all(flag in core.split() for core in cores)]
 
 
 def affinity() -> List[int]:

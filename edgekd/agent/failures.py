@@ -8,7 +8,21 @@ import sys
 from dataclasses import dataclass
 from typing import Optional
 
-PACKAGES = {"onnxruntime": "onnxruntime", "numpy": "numpy", "tensorrt": "tensorrt"}
+PACKAGES = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "numpy": "numpy",
+    "tensorrt": "tensorrt",
+}
+RELEASES = {  # runtime -> how to get a build that a CPU can execute
+    "ort": "Install another release on the device, for instance an older one: "
+    "python3 -m pip install 'onnxruntime<1.21'",
+    "openvino": "Install another release on the device (python3 -m pip install 'openvino==...'), "
+    "or use --runtime ort.",
+    "trt": "Install the TensorRT that was made for this device; on a Jetson, JetPack's.",
+    "trtexec": "Install the TensorRT that was made for this device; on a Jetson, JetPack's.",
+    "": "Install a build that was made for this device.",
+}
 
 
 class AgentError(Exception):
@@ -16,7 +30,7 @@ class AgentError(Exception):
 
     Args:
         kind: one word for programs: ``job``, ``module``, ``library``, ``model``, ``provider``,
-            ``input``, ``output``, ``crash``, ``memory``, ``internal``.
+            ``gpu``, ``precision``, ``input``, ``output``, ``crash``, ``memory``, ``internal``.
         message: a sentence for people.
     """
 
@@ -48,7 +62,8 @@ def explain(crash: Crash) -> AgentError:
     who = f"{crash.runtime} with {crash.model}"
     if number in _SIGNALS:
         kind, sentence = _SIGNALS[number]
-        text = sentence.format(who=who, cpu=crash.cpu, free=_free(crash))
+        release = RELEASES.get(crash.runtime, RELEASES[""])
+        text = sentence.format(who=who, cpu=crash.cpu, free=_free(crash), release=release)
         return AgentError(kind, f"{text} {said}".strip())
     if number > 0:
         return AgentError("crash", f"{who} was ended by signal {number}. {said}".strip())
@@ -103,8 +118,7 @@ _SIGNALS = {
     _number("SIGILL"): (
         "crash",
         "{who} stopped on an illegal instruction (SIGILL): this build does not run on {cpu}, "
-        "because it uses CPU instructions that one lacks. Install another release on the device, "
-        "for instance an older one: python3 -m pip install 'onnxruntime<1.21'",
+        "because it uses CPU instructions that one lacks. {release}",
     ),
     _number("SIGSEGV"): (
         "crash",

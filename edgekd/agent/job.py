@@ -15,6 +15,7 @@ from edgekd.agent.feeds import ImageInput, Normalise
 from edgekd.agent.race import Rules
 from edgekd.agent.runtimes import Arrays, Runtime, Session, load
 
+ON_GPU = ("trt",)  # runtimes that know no provider and need none
 RULES = (
     "warmup_runs",
     "warmup_seconds",
@@ -72,7 +73,7 @@ class Job:
     @property
     def on_cpu(self) -> bool:
         """Whether the CPU runs the model, so that its time is all the time there is."""
-        return str(self.policy["provider"]).startswith("CPU")
+        return self.runtime not in ON_GPU and str(self.policy["provider"]).startswith("CPU")
 
     def rules(self, sessions: int) -> Rules:
         """When to stop measuring that many sessions."""
@@ -85,6 +86,7 @@ class Job:
         return {
             "provider": self.policy["provider"],
             "threads": self.threads,
+            "batch_size": self.batch_size,
             "spinning": bool(self.policy["spinning"]),
             "interleaved": interleaved,
         }

@@ -19,6 +19,13 @@ EARLY_RUNS = 5  # before the peak of the memory is read
 PROGRESS_SECONDS = 1.0
 
 
+def prepare(job: Job, index: int, emit: Emit) -> str:
+    """Make of a model what its runtime opens; later steps find it made."""
+    model = job.models[index]
+    emit({"event": "progress", "step": "preparing", "model": model.name})
+    return job.loaded_runtime().prepare(model.path, job.options()).name
+
+
 def inspect(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
     """Load a model, run it for the first time, and see what it is and how much memory it takes."""
     model = job.models[index]
@@ -38,6 +45,7 @@ def inspect(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
     layers = _layers(job, model, feeds[0])
     return {
         "runtime": {**session.info, "node_share": _node_share(layers, session)},
+        "engine": job.loaded_runtime().made(model.path, job.options()),
         "inputs": [str(spec) for spec in session.inputs],
         "metadata": dict(session.metadata),
         "threads": job.threads,

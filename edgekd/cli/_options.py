@@ -39,6 +39,11 @@ def data_options(command: F) -> F:
     return _options(command, DATA)
 
 
+def source_options(command: F) -> F:
+    """``--data`` and ``--size``: with another limit, images that were trained on would judge."""
+    return _options(command, {name: DATA[name] for name in ("data", "size")})
+
+
 def train_options(command: F) -> F:
     """``--epochs``, ``--lr`` ... and ``--set`` for everything else."""
     setting = click.option(

@@ -35,32 +35,6 @@ def print_networks(artifacts: Sequence[Artifact]) -> None:
     Console().print(table)
 
 
-def print_parity(artifact: Artifact, out: Path) -> None:
-    """What was exported, and what an export proved."""
-    export = artifact.manifest["export"]
-    parity, section = export["parity"], artifact.manifest["input"]
-    height, width = section["size"]
-    shape = f"{height}, {width}, 3" if section["layout"] == "NHWC" else f"3, {height}, {width}"
-    baked = "normalised by the caller" if export["float_input"] else "raw pixels 0 to 255"
-    rows = {
-        "file": f"{artifact.model_file}, {export['bytes'] / 1e6:.2f} MB",
-        "ONNX": f"opset {export['opset']}, {export['precision']}, by the {export['exporter']} "
-        "exporter",
-        "input": f"{section['dtype']} (batch, {shape}), {baked}",
-        "proof on": f"{parity['images']} validation images, batches of "
-        f"{', '.join(map(str, parity['batches']))}",
-        "same top-1": f"{parity['top1_agreement']:.2%}",
-        "outputs": f"KL divergence {parity['kl']:.1e}, signal to noise {parity['snr_db']:.0f} dB",
-        "verdict": "the file is the network" if parity["passed"] else "NOT the network",
-    }
-    table = Table(box=box.SIMPLE_HEAD, show_header=False)
-    for name, value in rows.items():
-        table.add_row(name, escape(value))
-    console = Console()
-    console.print(table)
-    print_line(console, f"Next: edgekd profile {out}")
-
-
 def print_run(out: Path, summary: Mapping[str, Any]) -> None:
     """The end of ``edgekd run``: who is how large, how right and how fast, and the report."""
     from edgekd.report import collect, text

@@ -57,11 +57,17 @@ def _found(kind: str) -> dict[str, str]:
 
         return dict.fromkeys(names(), "")
     if kind == "recipe":
-        from edgekd.profiles import profile_folders
+        return _profiles("recipes")
+    reached = plugins.summaries(kind)
+    return reached | _profiles("devices") if kind == "device" else reached
 
-        files = [file for folder in profile_folders("recipes") for file in folder.glob("*.toml")]
-        return {file.stem: _first_line(file.read_text("utf-8")) for file in sorted(files)}
-    return plugins.summaries(kind)
+
+def _profiles(kind: str) -> dict[str, str]:
+    """Names of TOML files, and the comment each begins with; the user's own come first."""
+    from edgekd.profiles import profile_folders
+
+    files = [f for folder in reversed(profile_folders(kind)) for f in sorted(folder.glob("*.toml"))]
+    return {file.stem: _first_line(file.read_text("utf-8")) for file in files}
 
 
 def _first_line(text: str) -> str:

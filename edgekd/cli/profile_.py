@@ -8,6 +8,17 @@ import click
 
 from edgekd.cli._options import as_json, data_of, data_options, print_json
 
+POLICY = (  # flags of the same name as a field of it
+    "runtime",
+    "provider",
+    "threads",
+    "spinning",
+    "batch_size",
+    "image_size",
+    "layers",
+    "max_seconds",
+)
+
 
 @click.command("profile", short_help="Measure latency, memory and accuracy on a device.")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -23,10 +34,15 @@ from edgekd.cli._options import as_json, data_of, data_options, print_json
 )
 @click.option("--spinning", is_flag=True, help="Let idle threads burn the CPU to wake up sooner.")
 @click.option(
-    "--provider",
-    default="CPUExecutionProvider",
+    "--runtime",
+    default="ort",
     show_default=True,
-    help="Of ONNX Runtime; it must run the model, there is no falling back.",
+    help="What runs the models; see edgekd list runtime.",
+)
+@click.option(
+    "--provider",
+    default="",
+    help="Of ONNX Runtime, CPUExecutionProvider unless told; there is no falling back.",
 )
 @click.option(
     "--input",
@@ -62,8 +78,7 @@ def profile(
     from edgekd.flow.measuring import Truth, measure, model_file
     from edgekd.profiling import Policy
 
-    names = ("threads", "batch_size", "max_seconds", "spinning", "provider", "layers", "image_size")
-    policy = Policy(input=feed, **{name: flags[name] for name in names})  # type: ignore[arg-type]
+    policy = Policy(input=feed, **{name: flags[name] for name in POLICY})  # type: ignore[arg-type]
     truth = None
     if flags["data"] is not None:
         made_with = read_manifest(models[0])["recipe"] if models[0].is_dir() else {}

@@ -1,20 +1,28 @@
-"""Devices: ways to reach a machine, in three verbs; and the agent's journey there and back."""
+"""Devices: ways to reach a machine, in four verbs; and the agent's journey there and back."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd.errors import DeviceError
+from edgekd import plugins
+from edgekd.devices._hosts import configured
+from edgekd.errors import DeviceError, UnknownNameError
 
 Event = dict[str, Any]
+AGENT = 1  # the version of the agent's job that is written here
 PACKAGE = Path(__file__).parents[1]
 OLDEST_PYTHON = (3, 8)
+RUN = "run-"
+KEPT_DAYS = 30
+"""What a device keeps is removed when it was not used for so long."""
 
 # At the root of the zip, so that `python agent.zip job.json` runs; any Python can read it.
 ENTRY = f"""import json, sys
@@ -70,6 +78,41 @@ class Device(Protocol):
         """Fetch a file."""
         ...
 
+    def remove(self, remotes: Sequence[str]) -> None:
+        """Remove files; and whatever else was not used for :data:`KEPT_DAYS` days."""
+        ...
+
+
+def reach(name: str) -> Device:
+    """The device of a name.
+
+    Args:
+        name: ``local``, an address such as ``ssh://user@host:port/path/of/python`` or
+            ``user@host``, or a ``Host`` of the user's ssh configuration.
+
+    Raises:
+        UnknownNameError: it is none of these.
+        UsageError: the address cannot be read.
+    """
+    device: Device
+    if name.startswith("ssh://") or "@" in name or (name != "local" and configured(name)):
+        device = plugins.load("device", "ssh")(name)
+    elif name in plugins.files("device") and name != "ssh":
+        device = plugins.load("device", name)()
+    else:
+        expected = ("local", "ssh://user@host:port", "user@host", "a Host of ~/.ssh/config")
+        raise UnknownNameError("device", name, expected)
+    return device
+
+
+def describe(device: Device, timeout: float = 120.0) -> dict[str, Any]:
+    """What the agent sees of a device, without measuring: ``machine``, ``cpu_flags``, ``gpu``, ...
+
+    Raises:
+        DeviceError: it cannot be reached, or lacks Python.
+    """
+    return dict(ship(device, {"agent": AGENT, "task": "describe"}, {}, timeout)["device"])
+
 
 def address(path: Path, *beside: Path) -> str:
     """Where a file goes on a device: a folder named by its content, then its own name.
@@ -91,8 +134,12 @@ def ship(
     files: Mapping[str, Path],
     timeout: float,
     on_event: Callable[[Event], None] | None = None,
+    passing: Mapping[str, Path] | None = None,
 ) -> Event:
     """Send the agent, a job and its files to a device, run it there, and bring back its result.
+
+    The agent and ``files`` stay there, so that they need not be sent again; the job and ``passing``
+    are removed, however the run ended.
 
     Args:
         device: where.
@@ -100,23 +147,39 @@ def ship(
         files: address -> the file here.
         timeout: seconds for the whole run.
         on_event: called with every event but the last, as it happens.
+        passing: files for this run alone, such as images; their addresses are :func:`unshared`.
 
     Raises:
         DeviceError: the device or the agent refused; the message is the agent's own where it
             gave one.
     """
-    for remote, local in files.items():
-        device.push(local, remote)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        agent, work = Path(folder) / "agent.zip", Path(folder) / "job.json"
-        pack_agent(agent)
-        work.write_text(json.dumps({**job, "exit_with_stdin": True}, sort_keys=True), "utf-8")
-        zipped, ordered = (
-            f"{address(file).partition('/')[0]}-{file.name}" for file in (agent, work)
-        )
-        device.push(agent, zipped)
-        device.push(work, ordered)
-    return _run_agent(device, [device.python, zipped, ordered], timeout, on_event)
+    passing = passing or {}
+    # at the top of the folder, as its paths are relative to where it lies
+    ordered = f"{RUN}{secrets.token_hex(8)}-job.json"
+    try:
+        for remote, local in {**files, **passing}.items():
+            device.push(local, remote)
+        with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+            agent, work = Path(folder) / "agent.zip", Path(folder) / "job.json"
+            pack_agent(agent)
+            work.write_text(json.dumps({**job, "exit_with_stdin": True}, sort_keys=True), "utf-8")
+            zipped = f"{address(agent).partition('/')[0]}-{agent.name}"
+            device.push(agent, zipped)
+            device.push(work, ordered)
+        return _run_agent(device, [device.python, zipped, ordered], timeout, on_event)
+    finally:
+        discard(device, [ordered, *passing])
+
+
+def unshared(path: Path) -> str:
+    """Where a file for one run goes on a device: no other run reads it, so it can be removed."""
+    return f"{RUN}{secrets.token_hex(8)}/{path.name}"
+
+
+def discard(device: Device, remotes: Sequence[str]) -> None:
+    """Remove files of a run that is over; a device that is gone removes them when it is back."""
+    with suppress(DeviceError):
+        device.remove(remotes)
 
 
 def pack_agent(target: Path) -> None:

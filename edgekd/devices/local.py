@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from edgekd.devices._listening import listen
 from edgekd.errors import DeviceError
 
 __all__ = ["Local"]
@@ -52,21 +51,24 @@ class Local:
         timeout: float,
         on_line: Callable[[str], None] | None = None,
     ) -> str:
-        with tempfile.TemporaryFile() as stderr:
-            lines, code, late = self._listen(argv, timeout, on_line, stderr)
-            stderr.seek(0)
-            said = stderr.read().decode("utf-8", errors="replace").strip()
-        if late:
+        try:
+            ended = listen(argv, timeout, on_line, self.folder)
+        except OSError as error:
+            raise DeviceError(
+                f"{argv[0]} cannot be run on {self.name}: {error.strerror}. "
+                "Check the path of the Python in the device's profile."
+            ) from error
+        if ended.late:
             raise DeviceError(
                 f"{argv[0]} was still running on {self.name} after {timeout:g} s and was ended. "
                 "Allow more time, or give it less to do."
             )
-        if code != 0:
+        if ended.code != 0:
             raise DeviceError(
-                f"{argv[0]} ended with exit code {code} on {self.name}. "
-                f"It said: {said[-800:] or 'nothing'}"
+                f"{argv[0]} ended with exit code {ended.code} on {self.name}. "
+                f"It said: {ended.err[-800:] or 'nothing'}"
             )
-        return "".join(lines)
+        return ended.out
 
     def pull(self, remote: str, local: Path) -> None:
         source = self._inside(remote)
@@ -74,51 +76,16 @@ class Local:
             raise DeviceError(f"there is no {remote} on {self.name} to fetch.")
         shutil.copyfile(source, local)
 
+    def remove(self, remotes: Sequence[str]) -> None:
+        for remote in remotes:
+            path = self._inside(remote)
+            path.unlink(missing_ok=True)
+            if path.parent != self.folder.resolve():
+                with suppress(OSError):  # it holds something else, or is not there
+                    path.parent.rmdir()
+
     def _inside(self, remote: str) -> Path:
         path = (self.folder / remote).resolve()
         if not path.is_relative_to(self.folder.resolve()):
             raise DeviceError(f"{remote} lies outside of the folder of {self.name}.")
         return path
-
-    def _listen(
-        self,
-        argv: Sequence[str],
-        timeout: float,
-        on_line: Callable[[str], None] | None,
-        stderr: IO[bytes],
-    ) -> tuple[list[str], int, bool]:
-        """Lines of standard output, exit code, and whether it had to be ended."""
-        try:
-            process = subprocess.Popen(
-                argv,
-                cwd=self.folder,
-                stdin=subprocess.PIPE,  # held open: the agent ends when this process does
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except OSError as error:
-            raise DeviceError(
-                f"{argv[0]} cannot be run on {self.name}: {error.strerror}. "
-                "Check the path of the Python in the device's profile."
-            ) from error
-        late = threading.Event()
-        with process:
-            timer = threading.Timer(timeout, _end, [process, late])
-            timer.start()
-            try:
-                lines = []
-                for line in process.stdout or ():
-                    lines.append(line)
-                    if on_line is not None:
-                        on_line(line)
-                return lines, process.wait(), late.is_set()
-            finally:
-                timer.cancel()
-                process.kill()
-
-
-def _end(process: subprocess.Popen[str], late: threading.Event) -> None:
-    late.set()
-    process.kill()

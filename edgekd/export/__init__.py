@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,13 +19,31 @@ from edgekd import plugins
 from edgekd.artifact import Artifact, create, is_artifact, read_manifest
 from edgekd.data import Images
 from edgekd.errors import GateError, UsageError
+from edgekd.export._exporters import check_opset
+from edgekd.export._names import REJECTED
+from edgekd.export._network import reference
+from edgekd.export._order import Calibration, Order
+from edgekd.export._parity import Logits
+from edgekd.export._quantising.calibration import calibration_of
+from edgekd.export._running import answers
+from edgekd.export._verdict import check_enough
 from edgekd.files import writing
 from edgekd.models import Backbone, from_artifact
-from edgekd.recipe import Export
 
-__all__ = ["REJECTED", "Format", "Written", "export", "export_backbone"]
+__all__ = [
+    "REJECTED",
+    "Calibration",
+    "Format",
+    "Order",
+    "Written",
+    "calibration_of",
+    "check_enough",
+    "check_opset",
+    "export",
+    "export_backbone",
+    "float_answers",
+]
 
-REJECTED = ".rejected"
 CARRIED = ("role", "model", "labels", "metrics", "recipe", "training")
 """Sections of the manifest that an export does not change."""
 
@@ -43,9 +61,7 @@ class Written:
 class Format(Protocol):
     """Writes a network as a file and proves it."""
 
-    def __call__(
-        self, backbone: Backbone, folder: Path, options: Export, images: Images
-    ) -> Written:
+    def __call__(self, backbone: Backbone, folder: Path, order: Order) -> Written:
         """Write the model file into the empty ``folder``.
 
         Raises:
@@ -53,27 +69,27 @@ class Format(Protocol):
         """
 
 
-def export(artifact: Artifact, out: Path, to: str, options: Export, images: Images) -> Artifact:
+def export(artifact: Artifact, out: Path, to: str, order: Order) -> Artifact:
     """Write a trained network as another format, with proof that the file is the same network.
 
     Args:
         artifact: of kind ``network``.
         out: folder of the new artifact; an older one there is replaced.
-        to: name of the format, ``onnx``.
-        options: what the file looks like.
-        images: real images, of the size the network takes, on which file and network must agree.
+        to: name of the format, ``onnx`` or ``tensorrt``.
+        order: what the file looks like, and the real images it is proved on.
 
     Raises:
         UnknownNameError: no such format.
         UsageError: the format cannot hold the network, or ``out`` holds a trained one.
         WeightsError: ``artifact`` is not a network.
         GateError: the proof failed; the file is kept as ``out/model.onnx.rejected``.
+        AccuracyError: a reduced precision loses too much; the file is kept likewise.
     """
-    return export_backbone(from_artifact(artifact), artifact, out, to, options, images)
+    return export_backbone(from_artifact(artifact), artifact, out, to, order)
 
 
 def export_backbone(
-    backbone: Backbone, parent: Artifact, out: Path, to: str, options: Export, images: Images
+    backbone: Backbone, parent: Artifact, out: Path, to: str, order: Order
 ) -> Artifact:
     """Do what :func:`export` does with a network that is already built."""
     write: Format = plugins.load("format", to)
@@ -88,30 +104,42 @@ def export_backbone(
     try:
         try:
             with writing(out):
-                written = write(backbone, scratch, options, images)
+                written = write(backbone, scratch, order)
         except GateError as error:
-            raise GateError(f"{error} {_keep_rejected(scratch, out)}") from error
+            kept = f"{error} {_keep_rejected(scratch, out)}"
+            raise error.told(kept) from error
         manifest = {
             **{section: parent.manifest.get(section) for section in CARRIED},
             "kind": written.kind,
             "input": dict(written.input),
             "parent": {"sha256": parent.sha256, "name": parent.path.name},
             "versions": _versions(),
-            "export": dict(written.export),
+            "export": {
+                **written.export,
+                "asked": asdict(order.options),
+                "device": order.target.name,
+                "tuned_from": order.tuned_from or None,
+            },
         }
         with create(out, manifest) as folder:
             for file in scratch.iterdir():
                 file.replace(folder / file.name)
-        for rejected in out.glob(f"*{REJECTED}"):
+        for rejected in out.glob(f"*{REJECTED}*"):
             rejected.unlink()  # of an earlier attempt, which this one makes good
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Artifact.open(out)
 
 
+def float_answers(artifact: Artifact, images: Images) -> Logits:
+    """Logits (N, K) of a trained network, in float32."""
+    backbone = from_artifact(artifact)
+    return answers(reference(backbone.model), backbone.preprocess, images.pixels)
+
+
 def _keep_rejected(scratch: Path, out: Path) -> str:
     """Move what failed its proof into ``out``; return what the user should know about it."""
-    kept = [file.name for file in sorted(scratch.glob(f"*{REJECTED}"))]
+    kept = [file.name for file in sorted(scratch.glob(f"*{REJECTED}*"))]
     with writing(out):
         out.mkdir(exist_ok=True)
         for name in kept:

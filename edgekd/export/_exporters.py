@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import EdgeKDError
+from edgekd.errors import EdgeKDError, UsageError
+from edgekd.export._branches import first_read
+from edgekd.export._network import weight_bytes
 from edgekd.export._opset import NATIVE, lower
 
-__all__ = ["EXPORTERS", "OUTPUT", "Exporter", "cause_of", "reason_of"]
+__all__ = ["EXPORTERS", "LIMIT", "OUTPUT", "Exporter", "cause_of", "check_opset", "reason_of"]
+
+LIMIT = 2_000_000_000
+"""Bytes of weights beyond which they go into a second file, ``NAME.onnx.data``. The format ends at
+2 GiB (2,147,483,648); the rest is for the graph."""
 
 OUTPUT = "logits"
 BATCH = "batch"
@@ -25,7 +32,10 @@ Exporter = Callable[[nn.Module, Tensor, str, Path, int], None]
 
 
 def dynamo(network: nn.Module, example: Tensor, name: str, file: Path, opset: int) -> None:
-    """Capture with ``torch.export``: the fewest nodes; opsets 16 and up."""
+    """Capture with ``torch.export``: the fewest nodes; opsets 16 and up.
+
+    It refuses a network whose way through the code depends on the values of its images.
+    """
     with _quiet():
         torch.onnx.export(
             network,
@@ -36,24 +46,36 @@ def dynamo(network: nn.Module, example: Tensor, name: str, file: Path, opset: in
             opset_version=max(opset, NATIVE),
             verbose=False,
             dynamo=True,
-            external_data=False,
+            external_data=weight_bytes(network) > LIMIT,
             dynamic_shapes=({0: BATCH},),
         )
     if opset < NATIVE:
         import onnx
 
-        model = onnx.load(file)
+        model = onnx.load(file, load_external_data=False)
         lower(model, opset)
         onnx.save(model, file)
 
 
 def torchscript(network: nn.Module, example: Tensor, name: str, file: Path, opset: int) -> None:
-    """Trace with TorchScript: the old way, more nodes; opsets 7 to 20."""
-    with _quiet():
+    """Trace with TorchScript: the old way, more nodes; opsets 7 to 20.
+
+    Raises:
+        UsageError: the code of the network looks at the values of its images. A trace follows one
+            branch for ever, without a word, and one image is enough to see the other.
+    """
+    read = first_read(network, example)
+    if read:
+        raise UsageError(
+            f"{read}, so what it computes depends on the image; a trace would keep one way for all "
+            "images. Write it with torch.where, without if"
+        )
+    with _quiet(), TemporaryDirectory(prefix=".trace.", dir=file.parent) as folder:
+        draft = Path(folder) / file.name
         torch.onnx.export(
             network,
             (example,),
-            str(file),
+            str(draft),
             input_names=[name],
             output_names=[OUTPUT],
             opset_version=opset,
@@ -61,9 +83,46 @@ def torchscript(network: nn.Module, example: Tensor, name: str, file: Path, opse
             dynamo=False,
             dynamic_axes={name: {0: BATCH}, OUTPUT: {0: BATCH}},
         )
+        _keep(draft, file, weight_bytes(network) > LIMIT)
+
+
+def _keep(draft: Path, file: Path, big: bool) -> None:
+    """Move a file to its place; of a big one this exporter makes many, of which two are made."""
+    if not big:
+        draft.replace(file)
+        return
+    import onnx
+
+    onnx.save(
+        onnx.load(draft),
+        file,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=f"{file.name}.data",
+    )
 
 
 EXPORTERS: dict[str, Exporter] = {"dynamo": dynamo, "torchscript": torchscript}
+
+
+def check_opset(opset: int, readable: tuple[int, int], target: str) -> None:
+    """Refuse an opset that the runtime of a device does not read, before anything is written.
+
+    Args:
+        opset: what was asked for.
+        readable: the lowest and the highest that it reads.
+        target: the device's name.
+
+    Raises:
+        UsageError: it is outside.
+    """
+    lowest, highest = readable
+    if not lowest <= opset <= highest:
+        raise UsageError(
+            f"opset {opset} was asked for; the runtime of {target} reads {lowest} to {highest}. "
+            f"Choose --opset {min(max(opset, lowest), highest)}, or leave it out: the device's own "
+            "is taken then."
+        )
 
 
 def cause_of(error: BaseException) -> BaseException:

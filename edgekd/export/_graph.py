@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.export._precisions import WEIGHTED, node_types
+from edgekd.records import beside
+
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
-__all__ = ["facts", "finish", "opset_of"]
+__all__ = ["WEIGHTED", "discard", "facts", "finish", "move", "opset_of"]
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that decide a network's precision."""
 FOLDS = ("Conv", "ConvTranspose", "Gemm")
 """Operators that can take up the batch norm behind them."""
 
@@ -22,7 +23,8 @@ def finish(file: Path, name: str, description: str, metadata: Mapping[str, str])
     """Check a file that an exporter wrote, and write into it what it is.
 
     The exporter's own notes are removed: they hold the source paths of this machine. The IR version
-    becomes the oldest that has the opset, so that older runtimes open the file too.
+    becomes the oldest that has the opset, so that older runtimes open the file too. Weights in a
+    second file are not touched.
 
     Raises:
         onnx.checker.ValidationError: the graph is not valid.
@@ -30,7 +32,7 @@ def finish(file: Path, name: str, description: str, metadata: Mapping[str, str])
     import onnx
     from onnx import checker, helper
 
-    model = onnx.load(file)
+    model = onnx.load(file, load_external_data=False)
     graph = model.graph
     for node in graph.node:
         node.ClearField("doc_string")
@@ -42,8 +44,39 @@ def finish(file: Path, name: str, description: str, metadata: Mapping[str, str])
     helper.set_model_props(model, dict(metadata))
     oldest: int = helper.find_min_ir_version_for(list(model.opset_import))
     model.ir_version = min(model.ir_version, oldest)
-    checker.check_model(model, full_check=True)
     onnx.save(model, file)
+    checker.check_model(str(file), full_check=True)  # of the file: a model may be over 2 GiB
+
+
+def move(file: Path, target: Path) -> Path:
+    """Rename a model file, and with it the second file that big weights are in.
+
+    The model names that file, so a plain rename would lose its weights.
+    """
+    data = beside(file)
+    if not data:
+        for stale in beside(target):
+            stale.unlink()
+        return file.replace(target)
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    name = f"{target.name}.data"
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = name
+    onnx.save(model, target)
+    data[0].replace(target.with_name(name))
+    if file != target:
+        file.unlink()
+    return target
+
+
+def discard(file: Path) -> None:
+    """Remove a model file, if it is there, and the second one of its weights."""
+    for part in (*beside(file), file):
+        part.unlink(missing_ok=True)
 
 
 def opset_of(file: Path) -> int:
@@ -58,51 +91,37 @@ def facts(file: Path) -> dict[str, Any]:
 
     Returns:
         ``opset``, ``ir_version``, ``precision`` (``fp32``, ``fp16``, ``int8`` or a mixture, most
-        frequent first), ``weighted`` (convolutions and matrix products by precision), ``nodes`` (by
-        operator, most frequent first), ``batch_norms`` (``left`` in all, and those among them that
-        are ``foldable``) and ``bytes``.
+        frequent first), ``weighted`` (convolutions and matrix products by precision), ``types``
+        (nodes by operator and precision, see :mod:`edgekd.export._precisions`), ``nodes`` (by
+        operator, most frequent first, Q and DQ among them), ``batch_norms`` (``left`` in all, and
+        those among them that are ``foldable``) and ``bytes``, of both files if the weights have
+        one of their own.
     """
     import onnx
 
-    model = onnx.load(file)
-    weighted = Counter(_precisions(model))
+    model = onnx.load(file, load_external_data=False)
+    types = node_types(model)
+    weighted: Counter[str] = Counter()
+    for operator in WEIGHTED:
+        weighted.update(types.get(operator, {}))
     nodes = Counter(node.op_type for node in model.graph.node)
     return {
         "opset": _opset(model),
         "ir_version": model.ir_version,
         "precision": "+".join(precision for precision, _ in weighted.most_common()),
         "weighted": dict(weighted.most_common()),
+        "types": types,
         "nodes": dict(nodes.most_common()),
         "batch_norms": {
             "left": nodes["BatchNormalization"],
             "foldable": sum(1 for _ in _foldable(model.graph)),
         },
-        "bytes": file.stat().st_size,
+        "bytes": sum(part.stat().st_size for part in (file, *beside(file))),
     }
 
 
 def _opset(model: ModelProto) -> int:
     return int(next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx")))
-
-
-def _precisions(model: ModelProto) -> Iterable[str]:
-    """Precision of each convolution and matrix product: int8 where its input is dequantised."""
-    from onnx import TensorProto, shape_inference
-
-    names = {
-        TensorProto.FLOAT: "fp32",
-        TensorProto.FLOAT16: "fp16",
-        TensorProto.BFLOAT16: "bf16",
-        TensorProto.DOUBLE: "fp64",
-    }
-    graph = shape_inference.infer_shapes(model).graph
-    types = {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.output]}
-    makers = _makers(graph)
-    for node in graph.node:
-        if node.op_type in WEIGHTED:
-            maker = makers.get(node.input[0])
-            quantised = maker is not None and maker.op_type == "DequantizeLinear"
-            yield "int8" if quantised else names.get(types.get(node.output[0], 0), "unknown")
 
 
 def _foldable(graph: GraphProto) -> Iterable[NodeProto]:

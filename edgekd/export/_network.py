@@ -7,9 +7,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from edgekd.errors import WeightsError
 from edgekd.preprocess import Preprocess
 
-__all__ = ["Baked", "parameters", "reference", "reparameterised"]
+__all__ = ["Baked", "check_weights", "parameters", "reference", "reparameterised", "weight_bytes"]
 
 
 class Baked(nn.Module):
@@ -48,6 +49,35 @@ def reparameterised(network: nn.Module) -> nn.Module:
     return merged.eval()
 
 
+def check_weights(network: nn.Module, name: str) -> None:
+    """Refuse weights that no file can be made of, before hours go into it.
+
+    Minus infinity is allowed in buffers: attention masks are made of it.
+
+    Raises:
+        WeightsError: a weight or a buffer is NaN or infinite.
+    """
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
+            continue
+        bad = ~tensor.isfinite()
+        if not isinstance(tensor, nn.Parameter):
+            bad &= ~tensor.isneginf()
+        if count := int(bad.sum()):
+            raise WeightsError(
+                f"{name} cannot be exported: {count} of the {tensor.numel()} values of {key} are "
+                "NaN or infinite. The training diverged, or the file is damaged: choose another "
+                "checkpoint, or train again."
+            )
+
+
 def parameters(network: nn.Module) -> int:
     """Number of learned values."""
     return sum(p.numel() for p in network.parameters())
+
+
+def weight_bytes(network: nn.Module) -> int:
+    """Size of all weights and buffers."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

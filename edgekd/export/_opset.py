@@ -40,11 +40,25 @@ def lower(model: ModelProto, opset: int) -> None:
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx"):
             entry.version = opset
+    _prune(model.graph)
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        return  # too big to be checked in memory; it is checked as a file
     try:
         checker.check_model(model, full_check=True)
     except (checker.ValidationError, shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"the graph has no form in opset {opset}: {reason}") from error
+
+
+def _prune(graph: GraphProto) -> None:
+    """Remove constants that nothing reads any more: a runtime warns of each."""
+    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return  # a graph within reads names of this one
+    read = {name for node in graph.node for name in node.input}
+    read |= {output.name for output in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _axes_to_attribute(node: NodeProto, graph: GraphProto) -> None:

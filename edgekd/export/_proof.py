@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from edgekd.data import Images, Pixels
 from edgekd.errors import DataError
 from edgekd.export._exporters import reason_of
-from edgekd.export._parity import FP32_DB, Logits, Parity, compare, failed
-from edgekd.export._suspects import Network, diagnose, normalised
+from edgekd.export._parity import FP32_DB, Parity, compare, failed
+from edgekd.export._running import as_function, chunks_of, open_session, run_session
+from edgekd.export._suspects import diagnose, normalised
 from edgekd.preprocess import Preprocess
 
 __all__ = ["prove", "sample"]
@@ -70,16 +69,18 @@ def prove(
     distinct = len(pixels)
     if distinct < LEAST:  # so that each batch size comes up
         pixels = np.resize(pixels, (LEAST, *pixels.shape[1:]))
-    reference = _callable(network)
+    reference = as_function(network)
     chunks = list(_chunks(len(pixels)))
     sizes = tuple(sorted({chunk.stop - chunk.start for chunk in chunks}))
     expected = np.concatenate([reference(normalised(pixels[c], preprocess)) for c in chunks])
     try:
-        found = _run(file, pixels, preprocess, chunks)
+        session = open_session(file)
     except Exception as error:  # ONNX Runtime's errors have no class of their own
         return failed(distinct, f"ONNX Runtime refuses it: {reason_of(error)}", sizes)
-    if isinstance(found, str):
-        return failed(distinct, found, sizes)
+    try:
+        found = run_session(session, preprocess, pixels, chunks)
+    except ValueError as error:
+        return failed(distinct, str(error), sizes)
     parity = replace(compare(expected, found, sizes, least_db), images=distinct)
     if parity.passed or expected.shape != found.shape:
         return parity
@@ -87,49 +88,9 @@ def prove(
     return replace(parity, reasons=(*parity.reasons, cause)) if cause else parity
 
 
-def _run(file: Path, pixels: Pixels, preprocess: Preprocess, chunks: list[slice]) -> Logits | str:
-    """The file's logits, or why there are none."""
-    session = _session(file)
-    (entry,) = session.get_inputs()
-    if isinstance(entry.shape[0], int):
-        return f"its batch is frozen at {entry.shape[0]}"
-    baked = entry.type == "tensor(uint8)"
-    outputs = []
-    for chunk in chunks:
-        feed = pixels[chunk] if baked else normalised(pixels[chunk], preprocess)
-        try:
-            (logits,) = session.run(None, {entry.name: feed})
-        except Exception as error:  # see prove
-            return f"it does not run at batch {len(feed)}: {reason_of(error)}"
-        if len(logits) != len(feed):
-            return f"it gives {len(logits)} answers to a batch of {len(feed)}"
-        outputs.append(logits)
-    return np.concatenate(outputs)
-
-
-def _session(file: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # its errors are raised as well; they need not be printed too
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-
-def _callable(network: nn.Module) -> Network:
-    def run(images: Any) -> Logits:
-        with torch.inference_mode():
-            logits: Logits = network(torch.from_numpy(images)).numpy()
-        return logits
-
-    return run
-
-
 def _chunks(count: int) -> Iterator[slice]:
     start = 0
     for size in [1] * SINGLES + [7] * SEVENS:
         yield slice(start, start + size)
         start += size
-    for first in range(start, count, FULL):
-        yield slice(first, min(first + FULL, count))
+    yield from chunks_of(count, FULL, start)

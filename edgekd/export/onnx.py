@@ -3,177 +3,177 @@
 The graph takes ``images`` (B, H, W, 3) uint8 RGB and returns ``logits`` (B, K). With
 ``float_input`` it takes ``input`` (B, 3, H, W) float32, normalised outside. The batch is dynamic.
 
-PyTorch's newer exporter is tried first and its older one second, and what counts is the proof: a
-file that does not agree with the network on real images is refused, whoever wrote it.
+Whatever is asked for, the float32 file comes first and is proved to be the network; fp16 and int8
+are judged beside it on labelled images.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import logging
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
 
-import edgekd
 from edgekd.data import Images
-from edgekd.errors import GateError, UsageError
-from edgekd.export import REJECTED, Written
-from edgekd.export._exporters import EXPORTERS, cause_of, reason_of
-from edgekd.export._graph import facts, finish, opset_of
-from edgekd.export._network import Baked, parameters, reference, reparameterised
-from edgekd.export._opset import NATIVE
-from edgekd.export._parity import Parity
-from edgekd.export._proof import prove, sample
+from edgekd.errors import AccuracyError, GateError, UsageError
+from edgekd.export import Written
+from edgekd.export._explaining.explain import explain
+from edgekd.export._exporters import check_opset
+from edgekd.export._graph import facts, move
+from edgekd.export._halving.half import half_network
+from edgekd.export._made import Made
+from edgekd.export._names import MODEL, REJECTED
+from edgekd.export._network import check_weights, parameters, reference, reparameterised
+from edgekd.export._order import Order
+from edgekd.export._parity import Logits
+from edgekd.export._proof import sample
+from edgekd.export._quantising.int8 import quantised
+from edgekd.export._running import answers, run_file
+from edgekd.export._verdict import Verdict, check_enough, judge
+from edgekd.export._writing import Draft, input_section, write
 from edgekd.models import Backbone
-from edgekd.preprocess import Preprocess
-from edgekd.recipe import Export
 
 __all__ = ["write_onnx"]
 
-MODEL = "model.onnx"
-FALLBACK = "%s: written by the %s exporter, because %s failed: %s"
-
-log = logging.getLogger("edgekd.export")
+HALF_DB = 20.0
+"""Least signal to noise of an fp16 file: half floats have 11 bits, so usual are 50 to 65 dB."""
+EXPLAINED = 32  # images are enough to see where an error begins
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """What came of one exporter."""
+class Task:
+    """One network on its way into a file."""
 
-    exporter: str
-    file: Path
-    parity: Parity | None = None
-    """None where no file came of it."""
-    reason: str = ""
-    """Why it was not accepted."""
+    backbone: Backbone
+    network: nn.Module
+    """A copy in float32: what every file is compared with."""
+    draft: Draft
+    """Of the float32 file."""
+    order: Order
+    images: Images
+    expected: Logits
+    """What the float student answers to ``images``."""
 
 
-def write_onnx(backbone: Backbone, folder: Path, options: Export, images: Images) -> Written:
+def write_onnx(backbone: Backbone, folder: Path, order: Order) -> Written:
     """Write ``model.onnx``; see :class:`edgekd.export.Format`."""
-    pixels = sample(images, options.samples, backbone.preprocess)
+    options, target = order.options, order.target
+    opset = options.opset or target.opset
+    check_opset(opset, target.opsets, target.name)
+    if options.precision not in WRITERS:
+        raise UsageError(
+            f"precision {options.precision} is chosen by timing files on a device; here expected "
+            f"one of {', '.join(WRITERS)}."
+        )
+    if options.precision != "fp32":
+        check_enough(len(order.images), options.max_drop)
     network = reference(backbone.model)
+    check_weights(network, backbone.name)
+    images = order.images
     merged = reparameterised(network)
-    refused: list[Attempt] = []
-    for exporter in EXPORTERS:
-        attempt = _attempt(exporter, backbone, merged, folder, options)
-        if not attempt.reason:
-            parity = prove(attempt.file, network, backbone.preprocess, pixels)
-            attempt = Attempt(exporter, attempt.file, parity, "; ".join(parity.reasons))
-        if attempt.parity and not attempt.reason:
-            break
-        refused.append(attempt)
-    else:
-        raise _refusal(backbone, folder, options, refused)
-    for other in refused:
-        other.file.unlink(missing_ok=True)
-        log.warning(FALLBACK, backbone.name, exporter, other.exporter, other.reason)
-    file = attempt.file.rename(folder / MODEL)
-    section = {
-        "format": "onnx",
-        "exporter": attempt.exporter,
-        "exporter_versions": {
-            p: version(p) for p in ("torch", "onnx", "onnxscript", "onnxruntime")
-        },
-        "fallbacks": [{"exporter": o.exporter, "reason": o.reason} for o in refused],
-        **facts(file),
-        "batch": "dynamic",
-        "float_input": options.float_input,
-        "parameters": {"before": parameters(network), "after": parameters(merged)},
-        "parity": attempt.parity.to_dict(),
-    }
-    return Written("onnx", _input(backbone.preprocess, options), section)
+    draft = Draft(backbone, merged, network, opset, options.float_input)
+    expected = order.answers
+    if expected is None:
+        expected = answers(network, backbone.preprocess, images.pixels)
+    bad = int((~np.isfinite(expected)).any(axis=1).sum())
+    if bad:
+        raise GateError(
+            f"{backbone.name} itself gives logits that are not finite on {bad} of {len(images)} "
+            "validation images; no file can be made of it. Train it again, or look at its weights."
+        )
+    task = Task(backbone, network, draft, order, images, expected)
+    with TemporaryDirectory(prefix=".float.", dir=folder) as private:
+        floating = _write_float(task, Path(private))
+        final = _reduced(task, floating, folder)
+        section = {
+            "format": "onnx",
+            "precision_asked": options.precision,
+            **final.record,
+            "batch": "dynamic",
+            "float_input": options.float_input,
+            "parameters": {"before": parameters(network), "after": parameters(merged)},
+        }
+        if order.explain:
+            section["explanation"] = _explained(task, final.file, floating.file)
+        if final is floating:
+            final = Made(move(floating.file, folder / MODEL), {})
+    return Written("onnx", input_section(draft), section)
 
 
-def _attempt(
-    exporter: str, backbone: Backbone, merged: nn.Module, folder: Path, options: Export
-) -> Attempt:
-    """Let one exporter write its file, and read back that it is what was asked for."""
-    file = folder / f"{exporter}.onnx"
-    name, example, graph = _entry(merged, backbone.preprocess, options)
+def _write_float(task: Task, folder: Path) -> Made:
+    """The float32 file, which has to be the network to the last few bits."""
+    backbone, network = task.backbone, task.network
+    pixels = sample(task.images, task.order.options.samples, backbone.preprocess)
+    rejected = folder / f"{MODEL}{REJECTED}"
     try:
-        EXPORTERS[exporter](graph, example, name, file, options.opset)
-        found = opset_of(file)
-        if found != options.opset:
-            raise UsageError(f"it wrote opset {found}, asked was {options.opset}")
-        finish(
-            file,
-            backbone.name,
-            _description(backbone, options),
-            _metadata(backbone, options, exporter),
+        made = write(task.draft, folder, pixels)
+    except GateError as error:
+        kept = move(rejected, folder.parent / rejected.name)
+        found = explain(network, backbone.preprocess, pixels[:EXPLAINED], kept)
+        raise GateError(f"{error} {found.sentence}".strip(), found.to_dict()) from error
+    answered = run_file(made.file, backbone.preprocess, task.images.pixels)
+    # it is held to its parity; with all answers the same, few images would still allow a drop
+    return Made(made.file, {**made.record, "verdict": _judged(task, answered, 1.0).to_dict()})
+
+
+def _reduced(task: Task, floating: Made, folder: Path) -> Made:
+    """The file in the precision asked for."""
+    try:
+        return WRITERS[task.order.options.precision](task, floating, folder)
+    except GateError as error:
+        rejected = folder / f"{MODEL}{REJECTED}"
+        if not rejected.is_file():  # it was refused before there was a file
+            raise
+        found = _explained(task, rejected, floating.file)
+        raise error.told(f"{error} {found['sentence']}".strip(), found) from error
+
+
+def _float(task: Task, floating: Made, folder: Path) -> Made:
+    return floating
+
+
+def _half(task: Task, floating: Made, folder: Path) -> Made:
+    """The half network, written by the same exporters and proved in the same way."""
+    preprocess, options = task.backbone.preprocess, task.order.options
+    pixels = sample(task.images, options.samples, preprocess)
+    halved, scan = half_network(task.draft.graph, preprocess, pixels)
+    draft = replace(task.draft, graph=halved, precision="fp16", least_db=HALF_DB)
+    made = write(draft, folder, pixels)
+    answered = run_file(made.file, preprocess, task.images.pixels)
+    verdict = _judged(task, answered, options.max_drop)
+    if not verdict.passed:
+        move(made.file, folder / f"{MODEL}{REJECTED}")
+        raise AccuracyError(
+            f"{task.backbone.name} in fp16 is refused: {'; '.join(verdict.reasons)}."
         )
-    except Exception as error:  # exporters raise anything; the next one may still do it
-        file.unlink(missing_ok=True)
-        cause = cause_of(error)
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise cause from None  # the next one would find no more space
-        return Attempt(exporter, file, reason=reason_of(error))
-    return Attempt(exporter, file)
+    return Made(made.file, {**made.record, "half": scan, "verdict": verdict.to_dict()})
 
 
-def _entry(
-    merged: nn.Module, preprocess: Preprocess, options: Export
-) -> tuple[str, Tensor, nn.Module]:
-    """The graph input's name, an example of it, and the module that takes it."""
-    height, width = preprocess.size
-    if options.float_input:
-        return "input", torch.zeros(2, 3, height, width), merged
-    pixels = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    return "images", pixels, Baked(merged, preprocess).eval()
+def _int8(task: Task, floating: Made, folder: Path) -> Made:
+    """Quantised from the float32 file, whose proof stays in the record."""
+    preprocess = task.backbone.preprocess
+    made = quantised(floating.file, folder, task.order, preprocess, task.expected)
+    return Made(made.file, {**floating.record, **facts(made.file), **made.record})
 
 
-def _input(preprocess: Preprocess, options: Export) -> dict[str, Any]:
-    """The ``input`` section of the manifest."""
-    dtype, layout = ("float32", "NCHW") if options.float_input else ("uint8", "NHWC")
-    return preprocess.to_dict() | {"dtype": dtype, "layout": layout}
+WRITERS: Mapping[str, Callable[[Task, Made, Path], Made]] = {
+    "fp32": _float,
+    "fp16": _half,
+    "int8": _int8,
+}
 
 
-def _metadata(backbone: Backbone, options: Export, exporter: str) -> dict[str, str]:
-    """What the file says of itself, for those who have the file alone; lists are JSON."""
-    values = {
-        **_input(backbone.preprocess, options),
-        "labels": list(backbone.labels),
-        "parent": backbone.parent,
-        "version": edgekd.__version__,
-        "exporter": f"{exporter}, torch {version('torch')}",
-    }
-    return {
-        f"edgekd.{key}": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in values.items()
-    }
+def _judged(task: Task, found: Logits, max_drop: float) -> Verdict:
+    return judge(task.expected, found, task.images.targets.tolist(), max_drop)
 
 
-def _description(backbone: Backbone, options: Export) -> str:
-    height, width = backbone.preprocess.size
-    taken = (
-        f"input (batch, 3, {height}, {width}) float32 RGB, normalised by edgekd.mean, .std"
-        if options.float_input
-        else f"images (batch, {height}, {width}, 3) uint8 RGB, normalised inside"
-    )
-    return (
-        f"{backbone.name}, exported by edgekd {edgekd.__version__}. Takes {taken}. Returns logits "
-        f"(batch, {len(backbone.labels)}) in the order of edgekd.labels."
-    )
-
-
-def _refusal(
-    backbone: Backbone, folder: Path, options: Export, refused: list[Attempt]
-) -> GateError | UsageError:
-    """Say why no exporter was good enough; keep the first file there is, under another name."""
-    reasons = " ".join(f"{a.exporter}: {a.reason.rstrip('.')}." for a in refused)
-    written = [attempt for attempt in refused if attempt.parity]
-    if not written:
-        return UsageError(
-            f"{backbone.name} cannot be written as ONNX with opset {options.opset}. {reasons} "
-            f"Opset {NATIVE} works with the most networks: --opset {NATIVE}."
-        )
-    written[0].file.rename(folder / f"{MODEL}{REJECTED}")
-    return GateError(
-        f"{backbone.name} as ONNX is not the same network any more. {reasons} "
-        "Do not deploy it; try another --opset, or report the network's name."
-    )
+def _explained(task: Task, file: Path, float_file: Path) -> dict[str, Any]:
+    """Where on the way from the network to the file its error appears."""
+    preprocess, pixels = task.backbone.preprocess, task.images.pixels
+    chosen = np.linspace(0, len(pixels) - 1, min(EXPLAINED, len(pixels))).round().astype(np.int64)
+    found = explain(task.network, preprocess, pixels[chosen], file, float_file)
+    return found.to_dict()

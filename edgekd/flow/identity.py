@@ -21,6 +21,8 @@ from edgekd.trainer.precision import resolve
 
 CARELESS = {"workers", "checkpoint_minutes", "log_steps", "trackers"}
 """Settings that decide what is told about a training, not what comes out of it."""
+UNSET = {"quantise": ""}
+"""Settings that came later: where they ask for nothing, a training is the one it was before."""
 
 
 def fingerprint(
@@ -103,4 +105,5 @@ def _content(weights: str) -> list[str]:
 
 
 def _deciding(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key not in CARELESS}
+    decides = table.keys() - CARELESS
+    return {k: v for k, v in table.items() if k in decides and (k, v) not in UNSET.items()}

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd import plugins
 from edgekd.artifact import Artifact, is_artifact, read_manifest
+from edgekd.devices import reach
 from edgekd.errors import UsageError
 from edgekd.files import check_folder, write_json, write_text
-from edgekd.profiling import Policy, profile
+from edgekd.profiling import PROVIDERS, Policy, profile
 from edgekd.recipe import Data
-from edgekd.records import sample_lines
+from edgekd.records import ENGINE, sample_lines
 from edgekd.watching import Silent, Watch
 
 
@@ -38,11 +38,13 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Profile artifacts or plain ``.onnx`` files, interleaved, and keep what was measured.
 
+    Engines run in TensorRT whatever the policy's runtime is, unless that is another one by name.
+
     Args:
-        models: folders of kind ``onnx``, or files. Those that take images made in the same way are
-            timed in turn and compared; others one after the other.
+        models: exported folders, or files. Those that run in the same runtime and take images made
+            in the same way are timed in turn and compared; others one after the other.
         policy: how to measure.
-        device: name of a transport.
+        device: how to reach it; see :func:`edgekd.devices.reach`.
         truth: the images to measure accuracy on; ``None`` measures none.
         out: ``profile.json`` is written here, and the raw samples beside it as JSON lines.
         watch: told the stages.
@@ -53,14 +55,15 @@ def measure(
     if out is not None:
         _check_file(out)
     files = {path: model_file(path) for path in models}
+    runtimes = {path: _settled(policy, file) for path, file in files.items()}
+    reached = reach(device)
     heard = _Heard(watch or Silent(), policy.max_seconds)
     records: list[dict[str, Any]] = []
-    for together in _by_input(models):
+    for together in _groups(models, runtimes):
         with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
             given = _arrays(Path(folder), together, truth) if truth is not None else {}
-            reach = plugins.load("device", device)()
             these = [files[path] for path in together]
-            records += profile(these, reach, policy, on_event=heard, **given)
+            records += profile(these, reached, runtimes[together[0]], on_event=heard, **given)
             heard.finished()
         truth = None if truth is None else replace(truth, reference=None)
     if out is not None:
@@ -79,7 +82,7 @@ def model_file(path: Path) -> Path:
     if not is_artifact(path):
         raise UsageError(f"{path} is a folder without a manifest.json; expected an artifact.")
     artifact = Artifact.open(path)
-    if artifact.manifest["kind"] != "onnx":
+    if artifact.manifest["kind"] == "network":
         raise UsageError(f"{path} is a network. Export it first: edgekd export {path} --onnx")
     return artifact.model_file
 
@@ -91,15 +94,35 @@ def _check_file(out: Path) -> None:
     check_folder(out.parent)
 
 
-def _by_input(models: Sequence[Path]) -> list[list[Path]]:
-    """Group artifacts by the size and cut of their images; plain files stay with the first."""
-    groups: dict[str, list[Path]] = {}
+def _settled(policy: Policy, file: Path) -> Policy:
+    """The policy for a model's file: engines run in TensorRT and nowhere else.
+
+    Raises:
+        UsageError: another runtime was asked for by name, or a knob TensorRT does not have.
+    """
+    if file.suffix != ENGINE or policy.runtime == "trt":
+        return policy
+    if policy.runtime != Policy.runtime:
+        raise UsageError(
+            f"{file} is a TensorRT engine, which {policy.runtime} cannot run. Measure the ONNX "
+            f"file instead (edgekd export --onnx), or leave --runtime {policy.runtime} out."
+        )
+    own = policy.provider == PROVIDERS[policy.runtime]
+    return replace(policy, runtime="trt", provider="" if own else policy.provider)
+
+
+def _groups(models: Sequence[Path], runtimes: Mapping[Path, Policy]) -> list[list[Path]]:
+    """Group models by runtime, and by size and cut of their images; plain files go with the first.
+
+    A group is one job of the agent's, and a job has one runtime.
+    """
+    groups: dict[tuple[str, str], list[Path]] = {}
     for path in models:
-        key = next(iter(groups), "")
+        key = next((first for first, _ in groups), "")
         if path.is_dir() and is_artifact(path):
             section = read_manifest(path)["input"]
             key = json.dumps([section[name] for name in ("size", "interpolation", "crop_pct")])
-        groups.setdefault(key, []).append(path)
+        groups.setdefault((key, runtimes[path].runtime), []).append(path)
     return list(groups.values())
 
 
@@ -142,6 +165,8 @@ class _Heard:
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "samples":
             self.samples.append(dict(event))
+        elif event["event"] == "note":
+            self._watch.say(str(event["text"]))
         elif event["event"] == "progress" and event["step"] == "timing":
             done = min(round(event["seconds"]), self._seconds - 1)
             medians = ", ".join(f"{ms:.3g} ms" for ms in event["median_ms"].values())

@@ -6,16 +6,27 @@ from pathlib import Path
 
 import torch
 
-from edgekd import plugins
 from edgekd.errors import UsageError
+from edgekd.export import check_enough, check_opset
 from edgekd.files import check_folder
 from edgekd.flow import gates
 from edgekd.flow.choosing import check_peer, check_table, method_of
-from edgekd.loading import open_splits
+from edgekd.flow.targeting import check_reachable, target_of
+from edgekd.loading import Splits, open_splits
 from edgekd.models import build
 from edgekd.recipe import Recipe
 from edgekd.trainer import check
 from edgekd.watching import Silent
+
+
+def _check_export(recipe: Recipe, splits: Splits) -> None:
+    """What an export would refuse, but for the network itself."""
+    options, device = recipe.export, recipe.profile.device
+    check_reachable(device)  # the last stage measures there
+    target = target_of(device)
+    check_opset(options.opset or target.opset, target.opsets, target.name)
+    if options.precision in ("fp16", "int8"):
+        check_enough(min(len(splits.validation), options.judged), options.max_drop)
 
 
 def check_run(recipe: Recipe, out: Path) -> None:
@@ -31,8 +42,8 @@ def check_run(recipe: Recipe, out: Path) -> None:
         raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")
     check(recipe.teach, "teach")
     check(recipe.train, "train")
-    plugins.load("device", recipe.profile.device)
     splits, size = open_splits(recipe.data), recipe.data.size
+    _check_export(recipe, splits)
     labels = splits.labels
     student = build(recipe.student, labels, size, new_head=True)
     teacher = build(recipe.teacher, labels, 0 if recipe.teacher.weights else size)

@@ -131,13 +131,16 @@ def _baseline(task: Run, recipe: Recipe, student: Artifact) -> dict[str, Any] | 
 
 
 def _exports(task: Run, teacher: Artifact, student: Artifact) -> list[Artifact]:
+    """The student as the recipe says, and the teacher in float32, to be compared with."""
     recipe, made = task.recipe, []
-    for network, name in ((student, "student-onnx"), (teacher, "teacher-onnx")):
+    device, plain = recipe.profile.device, replace(recipe.export, precision="fp32")
+    asked = ((student, "student-onnx", recipe.export), (teacher, "teacher-onnx", plain))
+    for network, name, options in asked:
         out = task.out / name
-        done = None if task.restart else already_exported(network, out, recipe.export)
+        done = None if task.restart else already_exported(network, out, options, device)
         if done is not None:
             task.progress("export", 1, 1, f"already exported, in {out}")
-        made.append(done or export_network(network, out, recipe.export, recipe.data, task))
+        made.append(done or export_network(network, out, options, recipe.data, task, device=device))
     return made
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edgekd import artifact
 from edgekd.artifact import Artifact
 from edgekd.data import Loader
 from edgekd.errors import UsageError
-from edgekd.files import check_folder, writing
+from edgekd.files import writing
 from edgekd.flow import gates
-from edgekd.flow.choosing import check_peer, check_table, is_auto, method_of
-from edgekd.flow.identity import fingerprint, teachings
+from edgekd.flow.choosing import check_peer, is_auto, method_of
+from edgekd.flow.identity import teachings
+from edgekd.flow.job import PEER, Job
 from edgekd.flow.keeping import Origin, keep
 from edgekd.loading import Loaders, Splits, eval_loader, loaders, open_splits
 from edgekd.methods import Method
@@ -26,65 +25,22 @@ from edgekd.models import Backbone, build
 from edgekd.models.reframe import Reframe
 from edgekd.models.zoo import HUB
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import Network, Recipe, Train
-from edgekd.trainer import (
-    RESULT,
-    Library,
-    Scores,
-    Task,
-    Trainer,
-    check,
-    checkpoint,
-    evaluate,
-)
+from edgekd.recipe import Network, Recipe
+from edgekd.trainer import Library, Scores, Task, Trainer, evaluate
 from edgekd.watching import Silent, Watch
 
 LABELS: Mapping[str, Any] = {"ce": {"weight": 1.0}}
 """The method of who learns from the labels alone."""
-METRICS = "training/metrics.jsonl"
-PEER = "peer"
-"""Folder, in the student's, of who learned beside it."""
-STATE = (f"training/{checkpoint.NAME}", f"training/{RESULT}")
-"""What an unfinished training leaves, and a finished one does not."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One network to train and to leave as an artifact."""
-
-    role: str
-    network: Network
-    train: Train
-    table: Mapping[str, Any]
-    """Its method, as a recipe holds it."""
-    recipe: Recipe
-    out: Path
-    watch: Watch
-    restart: bool
-
-    def __post_init__(self) -> None:
-        check(self.train, "teach" if self.role == "teacher" else "train")
-        check_table(self.table)
-        check_folder(self.out)
-
-    @property
-    def peer(self) -> Network:
-        """Who learns beside it; a name of no letters for nobody."""
-        return self.recipe.peer if self.role == "student" else Network("")
-
-    def fingerprint(self, teacher: Backbone | None, splits: Splits) -> str:
-        data, own = self.recipe.data, (self.role, self.network, self.train, self.table)
-        return fingerprint(*own, data, splits, teacher, self.peer)
 
 
 def teach(
     recipe: Recipe, out: Path, watch: Watch | None = None, *, restart: bool = False
 ) -> Artifact:
     """Train or fine-tune ``recipe.teacher`` on the labels, as ``recipe.teach`` says."""
-    job = _Job(
+    job = Job(
         "teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch or Silent(), restart
     )
-    return _train(job, None, open_splits(recipe.data))
+    return carry_out(job, None, open_splits(recipe.data))
 
 
 def distill(
@@ -110,12 +66,12 @@ def distill(
         UsageError: see the classes of :mod:`edgekd.errors` below it.
     """
     method, watch = recipe.method, watch or Silent()
-    job = _Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
+    job = Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
     has_peer = check_peer(recipe, teacher)
     splits = open_splits(recipe.data)
     if teacher is None and not has_peer:
         teacher = teacher_of(recipe, splits.labels)
-    return _train(job, teacher, splits)
+    return carry_out(job, teacher, splits)
 
 
 def teacher_of(recipe: Recipe, labels: Sequence[str]) -> Backbone:
@@ -154,19 +110,25 @@ def train_alone(
     names = [n for n, t in Method.from_table(asked).named.items() if not t.uses_teacher]
     table = {name: {**asked[name], "weight": 1.0} for name in names} or LABELS
     train = replace(recipe.train, epochs=epochs)
-    job = _Job("baseline", recipe.student, train, table, recipe, out, watch or Silent(), restart)
-    return _train(job, None, open_splits(recipe.data))
+    job = Job("baseline", recipe.student, train, table, recipe, out, watch or Silent(), restart)
+    return carry_out(job, None, open_splits(recipe.data))
 
 
-def _train(job: _Job, teacher: Backbone | None, splits: Splits) -> Artifact:
+def carry_out(job: Job, teacher: Backbone | None, splits: Splits) -> Artifact:
+    """Train one network, or take what its folder holds of this very training.
+
+    Raises:
+        GateError: the teacher is near chance, or the network answers with infinities.
+        UsageError: the folder holds another training.
+    """
     for note in splits.notes:
         job.watch.say(note)
     known = job.fingerprint(teacher, splits)
-    finished = _already(job, known)
+    finished = job.finished(known)
     if finished is not None:
         return finished
     torch.manual_seed(job.train.seed)
-    student = build(job.network, splits.labels, job.recipe.data.size, new_head=True)
+    student = job.start or build(job.network, splits.labels, job.recipe.data.size, new_head=True)
     peer = _peer_of(job, splits)
     if teacher is not None:
         gates.check_sizes(teacher, student)
@@ -183,21 +145,21 @@ def _train(job: _Job, teacher: Backbone | None, splits: Splits) -> Artifact:
     state = job.out / "training"
     with writing(job.out):
         if job.restart:
-            _forget(job.out, artifact.MANIFEST, *STATE, METRICS)
-            if artifact.is_artifact(job.out / PEER):
-                shutil.rmtree(job.out / PEER)
+            job.clear()
         state.mkdir(parents=True, exist_ok=True)
     task = Task(student, teacher, method, loaded, job.train, state, known, library, peer)
-    trained = Trainer(task, _teller(job), job.watch.say).run()
-    origin = Origin(job.role, job.recipe, known, str(method), teacher, trained.facts)
+    trained = Trainer(task, job.tell, job.watch.say).run()
+    origin = Origin(
+        job.role, job.recipe, known, str(method), teacher, {**trained.facts, **job.facts}
+    )
     if peer is not None and trained.peer is not None:
         _keep_peer(replace(peer, model=trained.peer), student.preprocess, job, origin, loaded)
     made = _keep(replace(student, model=trained.model), job, origin, trained.validation, loaded)
-    _forget(job.out, *STATE)
+    job.close()
     return made
 
 
-def _peer_of(job: _Job, splits: Splits) -> Backbone | None:
+def _peer_of(job: Job, splits: Splits) -> Backbone | None:
     """The network that learns beside the student."""
     if not (job.peer.name or job.peer.weights):
         return None
@@ -205,7 +167,7 @@ def _peer_of(job: _Job, splits: Splits) -> Backbone | None:
 
 
 def _keep(
-    student: Backbone, job: _Job, origin: Origin, validation: Scores, loaded: Loaders
+    student: Backbone, job: Job, origin: Origin, validation: Scores, loaded: Loaders
 ) -> Artifact:
     test = evaluate(student.model, loaded.test, _torch_device())
     gates.check_answers(student, test)
@@ -214,7 +176,7 @@ def _keep(
 
 
 def _keep_peer(
-    peer: Backbone, shown: Preprocess, job: _Job, origin: Origin, loaded: Loaders
+    peer: Backbone, shown: Preprocess, job: Job, origin: Origin, loaded: Loaders
 ) -> None:
     """Who learned beside the student is a network of its own, in a folder inside the student's."""
     validation, test = (_judge(peer, shown, split) for split in (loaded.validation, loaded.test))
@@ -227,19 +189,13 @@ def _torch_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _forget(out: Path, *names: str) -> None:
-    """Delete files that were written here before; whatever else lies in the folder stays."""
-    for name in names:
-        (out / name).unlink(missing_ok=True)
-
-
 def adopt(recipe: Recipe, out: Path, watch: Watch, *, restart: bool = False) -> Artifact:
     """Keep a teacher that came with weights as an artifact, judged on this data's images."""
-    job = _Job("teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch, restart)
+    job = Job("teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch, restart)
     splits = open_splits(recipe.data)
     teacher = build(recipe.teacher, splits.labels)
     known = job.fingerprint(teacher, splits)
-    finished = _already(job, known)
+    finished = job.finished(known)
     if finished is not None:
         return finished
     validation, test = (
@@ -253,21 +209,7 @@ def adopt(recipe: Recipe, out: Path, watch: Watch, *, restart: bool = False) -> 
     return keep(teacher, out, Origin("teacher", recipe, known), validation, test)
 
 
-def _already(job: _Job, known: str) -> Artifact | None:
-    """The finished artifact of this very training, if it is there."""
-    if job.restart or not artifact.is_artifact(job.out):
-        return None
-    found = Artifact.open(job.out)
-    if found.manifest.get("fingerprint") != known:
-        raise UsageError(
-            f"{job.out} holds a finished {found.manifest['role']} of another recipe or other data. "
-            "Choose another --output, or start again with --restart."
-        )
-    _teller(job)(1, 1, f"already trained, in {job.out}")
-    return found
-
-
-def _load(job: _Job, splits: Splits, student: Backbone) -> Loaders:
+def _load(job: Job, splits: Splits, student: Backbone) -> Loaders:
     total = len(splits.train) + len(splits.validation) + len(splits.test)
     done = 0
 
@@ -284,8 +226,3 @@ def _judge(network: Backbone, shown: Preprocess, loader: Loader) -> Scores:
     """The accuracy of a network on batches made for another one, reframed as in training."""
     model = torch.nn.Sequential(Reframe(shown, network.preprocess), network.model)
     return evaluate(model, loader, _torch_device())
-
-
-def _teller(job: _Job) -> Callable[[int, int, str], None]:
-    words = {"teacher": "teach", "student": "distill", "baseline": "baseline"}
-    return lambda done, total, note: job.watch.progress(words[job.role], done, total, note)

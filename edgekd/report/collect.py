@@ -82,8 +82,11 @@ def _artifacts(root: Path, folders: list[Path]) -> tuple[ArtifactView, ...]:
         if len(place.parts) > DEPTH or not is_artifact(folder):
             continue
         manifest = shareable(read_manifest(folder))
-        if "recipe" in manifest:
-            manifest["recipe"] = without_machine(manifest["recipe"])
+        manifest |= {
+            section: without_machine(manifest[section])
+            for section in ("recipe", "export")
+            if section in manifest
+        }
         view = ArtifactView(place.as_posix(), sha256(folder / MANIFEST), manifest)
         found.setdefault(view.sha256, view)
     return tuple(sorted(found.values(), key=lambda view: (role_rank(view.role), view.path)))

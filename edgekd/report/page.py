@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import __version__
-from edgekd.report import proofs, tables, verdict
+from edgekd.report import contests, exports, proofs, reductions, tables, verdict
 from edgekd.report.figures import figures
 from edgekd.report.text import plain
 from edgekd.report.view import RunView, dig
@@ -53,11 +53,16 @@ def _content(view: RunView) -> dict[str, Any]:
             if (found := tables.training_table(training, f"training-{index + 1}"))
         ],
         "costs": tables.costs_table(view),
-        "export": proofs.export_table(view),
+        "exports": [
+            found for make in (*exports.TABLES, *reductions.TABLES) if (found := make(view))
+        ],
+        "contests": contests.contests(view),
+        "types": reductions.type_tables(view),
+        "explanations": exports.explanations(view),
         "rejected": [plain(path) for path in view.rejected],
         "measurements": proofs.measurements_table(view),
         "devices": proofs.device_tables(view),
-        "decisions": proofs.decisions(view),
+        "decisions": [*proofs.decisions(view), *contests.choices(view)],
         "time": tables.time_table(view),
         "lineage": proofs.lineage_table(view),
         "labels": labels[:MOST_LABELS],

@@ -9,11 +9,14 @@ import math
 import platform
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 PRIVATE_KEYS = frozenset({"host", "hostname", "node", "user", "username", "home", "cwd", "serial"})
-DATA_KEYS = frozenset({"labels", "layers", "nodes"})
+LISTS = frozenset({"names"})
+"""Which images int8 was calibrated on: a long list of the user's own files. Its length and its hash
+are enough for a report; the manifest has it."""
+DATA_KEYS = frozenset({"labels", "layers", "nodes", "types", "float_layers"})
 """Their texts are names in the user's own data or graph, which may look like ``/conv1/Conv``."""
 
 _HOME = re.compile(r"(?:/home/[^/]+|/Users/[^/]+|/root|~[^/]*|[A-Za-z]:\\Users\\[^\\]+)[/\\]*")
@@ -24,6 +27,7 @@ _INSIDE = re.compile(
     rf"(?:file://|(?<![\w/.:~…<-])|(?<=:)(?!//))(?:~[\w.-]*)?/(?!/){_WORD}+"
     rf"|\b[A-Za-z]:\\{_WORD}+|\\\\[\w.-]+\\{_WORD}+"
 )
+_REMOTE = re.compile(r"\b(ssh|scp|sftp|rsync)://[^\s\"'`<>|;,)\]]+")
 _LOGIN = re.compile(r"(?<![\w/.+-])[\w.+-]+@[\w.-]+")
 _QUOTED = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'([^'\n]*)'")
 
@@ -32,13 +36,48 @@ def shareable(value: Any) -> Any:
     """A copy of a JSON value without its private parts; what JSON cannot hold becomes null."""
     if isinstance(value, Mapping):
         return {
-            whole(str(key)): _plain(item) if key in DATA_KEYS else shareable(item)
+            whole(str(key)): _section(key, item)
             for key, item in value.items()
-            if str(key).lower() not in PRIVATE_KEYS
+            if str(key).lower() not in PRIVATE_KEYS | LISTS
         }
     if isinstance(value, list | tuple):
         return [shareable(item) for item in value]
     return shareable_text(value) if isinstance(value, str) else _plain(value)
+
+
+def _section(key: Any, value: Any) -> Any:
+    if key in DATA_KEYS:
+        return _plain(value)
+    if key == "explanation" and isinstance(value, Mapping):
+        return _explanation(value)
+    return shareable(value)
+
+
+def _explanation(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a file's error begins; its sentence names a node of the graph, which is no path."""
+    listed = found.get("worst")
+    spots = [*(listed if isinstance(listed, list) else []), found.get("first")]
+    names = {
+        str(spot[key])
+        for spot in spots
+        if isinstance(spot, Mapping)
+        for key in ("node", "tensor")
+        if spot.get(key)
+    }
+    kept = {key: _plain(found[key]) for key in ("worst", "first") if key in found}
+    rest = {key: item for key, item in found.items() if key not in (*kept, "sentence")}
+    said = found.get("sentence")
+    sentence = {"sentence": _around(said, names)} if isinstance(said, str) else {}
+    return {**shareable(rest), **kept, **sentence}
+
+
+def _around(text: str, names: Iterable[str]) -> str:
+    """:func:`shareable_text` of all but some names, which stay as they are."""
+    longest = sorted(names, key=len, reverse=True)
+    if not longest:
+        return shareable_text(text)
+    pieces = re.split(f"({'|'.join(map(re.escape, longest))})", text)
+    return whole("".join(p if i % 2 else shareable_text(p) for i, p in enumerate(pieces)))
 
 
 def shareable_text(text: str) -> str:
@@ -79,14 +118,14 @@ def shareable_toml(text: str) -> str:
 
 
 def without_machine(value: Any) -> Any:
-    """The value without ``user@host`` and this machine's own name."""
+    """The value without ``user@host``, ``ssh://host`` and this machine's own name."""
     if isinstance(value, Mapping):
         return {key: without_machine(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_machine(item) for item in value]
     if not isinstance(value, str):
         return value
-    text = _LOGIN.sub("…", value)
+    text = _LOGIN.sub("…", _REMOTE.sub(r"\1://…", value))
     name = platform.node()
     if len(name) < 4 or name == "localhost":
         return text

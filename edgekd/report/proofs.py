@@ -1,84 +1,15 @@
-"""The tables of evidence: exports, measurements, device facts, decisions, lineage."""
+"""The tables of evidence: measurements, device facts, decisions, lineage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from edgekd.report import text
 from edgekd.report.results import device_name, record_hash, runtime_name
 from edgekd.report.table import Cell, Column, Table, table
-from edgekd.report.tables import named
-from edgekd.report.view import ArtifactView, RunView, count, dig, number
-
-PARITY = {  # column -> its names in a proof, and which of several, one for each batch, is worse
-    "Top-1 agreement": (("top1_agreement", "agreement"), min),
-    "KL": (("kl",), max),
-    "Cosine": (("cosine",), min),
-    "SNR": (("snr_db", "snr"), min),
-}
-
-
-def export_table(view: RunView) -> Table | None:
-    """What was found in each exported file, and whether it answers as its network does."""
-    head = [Column("Export", False), Column("Made by", False), Column("Opset")]
-    head += [Column("Precision", False), Column("Nodes"), *map(Column, PARITY)]
-    rows = [
-        [
-            *_export_head(artifact, artifact.manifest.get("export")),
-            *(_proof(dig(artifact.manifest, "export", "parity"), name) for name in PARITY),
-            _verdict(dig(artifact.manifest, "export", "parity")),
-        ]
-        for artifact in view.artifacts
-        if artifact.kind == "onnx"
-    ]
-    caption = "Each exported file against its network on the same real images."
-    return table("export", caption, [*head, Column("Verdict", False)], rows)
-
-
-def _export_head(artifact: ArtifactView, found: Any) -> list[Cell]:
-    precision, nodes, opset = dig(found, "precision"), dig(found, "nodes"), dig(found, "opset")
-    counts = {str(k): count(v) or 0 for k, v in nodes.items()} if _is_map(nodes) else {}
-    total = sum(counts.values()) if counts else count(nodes)
-    most = sorted(counts.items(), key=lambda entry: -entry[1])[:3]
-    return [
-        Cell(named(artifact.role, artifact.name), role=artifact.role),
-        Cell(text.anything(dig(found, "exporter"))),
-        Cell(text.anything(opset), number(opset)),
-        Cell(text.anything(dig(precision, "found") or precision)),
-        Cell(text.anything(total), total, text.plain(", ".join(f"{n} {k}" for k, n in most))),
-    ]
-
-
-def _is_map(value: Any) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _proof(parity: Any, name: str) -> Cell:
-    keys, worse = PARITY[name]
-    found = [value for key, value in _leaves(parity) if key.split(".")[-1] in keys]
-    values = [value for value in map(number, found) if value is not None]
-    if not values:
-        return Cell(text.NONE)
-    value = worse(values)
-    words = {
-        "Top-1 agreement": text.percent(value),
-        "KL": f"{value:.1e}",
-        "Cosine": f"{value:.6f}",
-        "SNR": f"{value:.0f} dB",
-    }
-    return Cell(text.signed(words[name]), value)
-
-
-def _verdict(parity: Any) -> Cell:
-    reasons, images = dig(parity, "reasons"), count(dig(parity, "images"))
-    note = text.anything(reasons) if reasons else f"on {images:,} images" if images else ""
-    for key in ("passed", "verdict", "state"):
-        found = dig(parity, key)
-        if found is not None:
-            word = {True: "passed", False: "failed"}[found] if isinstance(found, bool) else found
-            return Cell(text.anything(word), note=note)
-    return Cell(text.NONE, note=note)
+from edgekd.report.tables import named, ratio_cell
+from edgekd.report.view import RunView, dig, leaves, number
 
 
 def measurements_table(view: RunView) -> Table | None:
@@ -164,7 +95,7 @@ def comparisons_table(view: RunView) -> Table | None:
         pair = f"{_short(dig(entry, 'b'))} against {_short(dig(entry, 'a'))}"
         said, state = _short(dig(entry, "sentence")), dig(entry, "state")
         note = "" if state in (None, "stable") else text.anything(state)
-        ratios = [_ratio(dig(entry, "ratio")), _ratio(dig(entry, "null"))]
+        ratios = [ratio_cell(dig(entry, "ratio")), ratio_cell(dig(entry, "null"))]
         rows.append([Cell(pair), *ratios, Cell(said, note=note)])
     caption = "Two networks in turns, beside a null pair: the same network against itself."
     return table("comparisons", caption, [*head, Column("Verdict", False)], rows)
@@ -173,14 +104,6 @@ def comparisons_table(view: RunView) -> Table | None:
 def _short(name: Any) -> str:
     """A model by its artifact's folder: the file in it is called ``model.onnx`` every time."""
     return text.anything(name).replace("/model.onnx", "")
-
-
-def _ratio(found: Any) -> Cell:
-    value, lo, hi = (number(dig(found, key)) for key in ("value", "lo", "hi"))
-    if value is None:
-        return Cell(text.NONE)
-    ends = "" if lo is None or hi is None else f" [{lo:.3f}, {hi:.3f}]"
-    return Cell(f"{value:.3f}{ends}", value)
 
 
 def device_tables(view: RunView) -> list[Table]:
@@ -201,10 +124,14 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Every fact once, though the record repeats some in its evidence."""
     evidence = record.get("evidence", {})
     other = {"facts", "asked"}
-    more = {k: v for k, v in evidence.items() if k not in other} if _is_map(evidence) else {}
-    merged = dict(_leaves(record.get("device")))
-    merged |= {k: v for k, v in _leaves(dig(evidence, "facts")) if k not in merged}
-    return [*merged.items(), *_leaves(more)]
+    more = (
+        {k: v for k, v in evidence.items() if k not in other}
+        if isinstance(evidence, Mapping)
+        else {}
+    )
+    merged = dict(leaves(record.get("device")))
+    merged |= {k: v for k, v in leaves(dig(evidence, "facts")) if k not in merged}
+    return [*merged.items(), *leaves(more)]
 
 
 def _title(key: str) -> str:
@@ -216,18 +143,6 @@ def _device_fact(key: str, value: Any) -> Cell:
     if key.endswith("bytes") and found is not None:
         return Cell(text.scaled(found, "B"), found)
     return Cell(text.anything(value), found)
-
-
-def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value in nested tables and lists of tables, under its dotted key."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{prefix}{key}.")
-    elif isinstance(value, list) and any(_is_map(item) for item in value):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{prefix}{index + 1}.")
-    elif value is not None:
-        yield prefix.rstrip("."), value
 
 
 def decisions(view: RunView) -> list[str]:

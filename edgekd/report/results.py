@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekd.intervals import wilson
 from edgekd.report.view import (
+    EXPORTED,
     ArtifactView,
     Estimate,
     Percentile,
@@ -30,7 +31,7 @@ def results_from(
 ) -> tuple[Result, ...]:
     """A line for each measurement, each export without one, and each network without either."""
     networks = {a.sha256: a for a in artifacts if a.kind == "network"}
-    exports = [a for a in artifacts if a.kind == "onnx"]
+    exports = [a for a in artifacts if a.kind in EXPORTED]
     lines, seen = [], set[str]()
     for record in records:
         export = next((a for a in exports if record_hash(record) in a.hashes), None)
@@ -96,19 +97,12 @@ def runtime_name(runtime: Any) -> str:
 
 def _size(artifact: ArtifactView) -> int | None:
     """Bytes of the model itself, with the weights that ONNX may keep in a second file."""
-    files = artifact.manifest.get("files")
-    if not isinstance(files, Mapping):
-        return None
-    sizes = [count(dig(e, "bytes")) for n, e in files.items() if str(n).startswith("model.")]
+    sizes = [count(dig(entry, "bytes")) for entry in artifact.model_files.values()]
     return sum(size or 0 for size in sizes) or None
 
 
 def _precision(export: ArtifactView | None, entry: Any) -> str:
-    found = dig(entry, "precision_found") or (
-        export and dig(export.manifest, "export", "precision")
-    )
-    if isinstance(found, Mapping):
-        found = found.get("found") or found.get("asked")
+    found = dig(entry, "precision_found") or (export.precision if export else "")
     return found if isinstance(found, str) else ""
 
 
@@ -124,7 +118,15 @@ def _measured(accuracy: Any) -> Estimate | None:
 
 
 def _known_accuracy(artifacts: Sequence[ArtifactView]) -> Estimate | None:
-    """The accuracy that the manifests know, of the best split there is."""
+    """The accuracy that the manifests know, of the best split there is.
+
+    That of a network is not that of an int8 or fp16 file made of it, which has its own verdict.
+    """
+    judged = [a.export.get("verdict") for a in artifacts if a.lowered]
+    for verdict in judged:
+        value = number(dig(verdict, "top1"))
+        if value is not None:
+            return _estimate(value, count(dig(verdict, "n")), "validation")
     for split in SPLITS:
         for artifact in artifacts:
             metrics = dig(artifact.manifest, "metrics", split)

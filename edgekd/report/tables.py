@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from edgekd.report import text
 from edgekd.report.curves import per_epoch
@@ -49,6 +50,15 @@ def _result_row(line: Result, several: bool) -> list[Cell]:
 def named(role: str, name: str) -> str:
     """``student: resnet8``, or the name alone where there is no role."""
     return text.plain(f"{role}: {name}" if role else name, 80)
+
+
+def ratio_cell(found: Any) -> Cell:
+    """A ratio of two times with its interval."""
+    value, lo, hi = (number(dig(found, key)) for key in ("value", "lo", "hi"))
+    if value is None:
+        return Cell(text.NONE)
+    ends = "" if lo is None or hi is None else f" [{lo:.3f}, {hi:.3f}]"
+    return Cell(f"{value:.3f}{ends}", value)
 
 
 def _place(line: Result) -> str:

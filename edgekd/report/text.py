@@ -80,6 +80,20 @@ def points(value: float | None, n: int | None = None) -> str:
     return NONE if value is None else signed(f"{100 * value:+.{_percent_places(n)}f}")
 
 
+def difference(value: float | None, ends: Any, n: int | None = None) -> str:
+    """``+0.3 [+0.1, +0.5]``: points of a difference of shares, with its interval if there is one.
+
+    Args:
+        value: the difference.
+        ends: a list of two numbers, or anything else where the interval is not known.
+        n: how many trials it rests on.
+    """
+    span = [number(end) for end in ends] if isinstance(ends, list) else []
+    if value is None or len(span) != 2 or None in span:
+        return points(value, n)
+    return f"{points(value, n)} [{points(span[0], n)}, {points(span[1], n)}]"
+
+
 def _percent_places(n: int | None) -> int:
     return 2 if n and n >= 5000 else 1
 

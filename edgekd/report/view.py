@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 ROLES = ("teacher", "baseline", "student")
 """In the order in which the report lists them; the student, the result, comes last."""
+EXPORTED = ("onnx", "tensorrt")
+"""Kinds of artifacts that are files for a runtime."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,39 @@ class ArtifactView:
         return str(dig(self.manifest, "parent", "sha256") or "")
 
     @property
+    def export(self) -> Mapping[str, Any]:
+        """What its export found; empty where it is none."""
+        found = self.manifest.get("export")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def precision(self) -> str:
+        """The precision that was found in its file, or was asked for in those of old."""
+        found = self.export.get("precision")
+        if isinstance(found, Mapping):
+            found = found.get("found") or found.get("asked")
+        return found if isinstance(found, str) else ""
+
+    @property
+    def lowered(self) -> bool:
+        """Whether its file computes with less than the network was trained with."""
+        return self.kind in EXPORTED and self.precision not in ("", "fp32")
+
+    @property
+    def model_files(self) -> Mapping[str, Any]:
+        """The files that a runtime opens; beside an engine lies the graph it was built from."""
+        files = self.manifest.get("files")
+        found = files if isinstance(files, Mapping) else {}
+        return {
+            name: entry
+            for name, entry in found.items()
+            if (name == "model.plan" if self.kind == "tensorrt" else name.startswith("model."))
+        }
+
+    @property
     def hashes(self) -> frozenset[str]:
         """Every hash by which a measurement may name this artifact."""
-        files = self.manifest.get("files")
-        entries = files.values() if isinstance(files, Mapping) else ()
+        entries = self.model_files.values()
         return frozenset({self.sha256, *(str(dig(entry, "sha256")) for entry in entries)})
 
 
@@ -130,6 +161,11 @@ class RunView:
     rejected: tuple[str, ...] = ()
     """Files that failed their proof and must not be used, relative to the run folder."""
 
+    @property
+    def exports(self) -> tuple[ArtifactView, ...]:
+        """The artifacts that are files for a runtime."""
+        return tuple(artifact for artifact in self.artifacts if artifact.kind in EXPORTED)
+
     def result(self, role: str) -> Result | None:
         """The measured line of a role if there is one, else its first."""
         lines = [result for result in self.results if result.role == role]
@@ -148,6 +184,18 @@ def dig(value: Any, *keys: str) -> Any:
             return None
         value = value.get(key)
     return value
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested tables and lists of tables, under its dotted key."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, f"{prefix}{key}.")
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from leaves(item, f"{prefix}{index + 1}.")
+    elif value is not None:
+        yield prefix.rstrip("."), value
 
 
 def number(value: Any) -> float | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from edgekd import __version__
-from edgekd.report import proofs, tables, verdict
+from edgekd.report import contests, exports, proofs, reductions, tables, verdict
 from edgekd.report.table import Cell, Table
 from edgekd.report.text import plain
 from edgekd.report.view import RunView
@@ -49,20 +50,31 @@ def render_markdown(view: RunView) -> str:
         for s in verdict.statements(view)
     ]
     parts.append("\n".join(found))
-    shown = [
-        tables.results_table(view),
-        proofs.export_table(view),
-        proofs.comparisons_table(view),
-        proofs.measurements_table(view),
-        tables.costs_table(view),
-    ]
-    parts += [f"{_escape(t.caption)}\n\n{_markdown_table(t)}" for t in shown if t]
+    parts += _shown(tables.results_table(view))
+    parts += [part for make in exports.TABLES for part in _shown(make(view))]
+    parts += [part for make in reductions.TABLES for part in _shown(make(view))]
+    parts.append(_list(reductions.type_lines(view)))
+    for contest in contests.contests(view):
+        parts += [*_shown(contest.table), _list(contest.said)]
+    parts.append(_list(exports.explanations(view)))
+    parts += _shown(proofs.comparisons_table(view))
+    parts += _shown(proofs.measurements_table(view))
+    parts += _shown(tables.costs_table(view))
     parts += [f"Rejected, not to be used: {_escape(path)}" for path in view.rejected]
     lines = "\n".join(commands(view))
     if lines:
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", lines) or [""]))
         parts.append(f"{fence}console\n{lines}\n{fence}")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _shown(table: Table | None) -> list[str]:
+    """A table under its caption."""
+    return [_escape(table.caption), _markdown_table(table)] if table else []
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {_escape(sentence)}" for sentence in sentences)
 
 
 def _markdown_table(table: Table) -> str:

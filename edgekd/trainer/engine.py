@@ -30,6 +30,7 @@ from edgekd.recipe import Train
 from edgekd.trainer import checkpoint, studying
 from edgekd.trainer.learner import Learner, Peers, Teacher
 from edgekd.trainer.precision import resolve
+from edgekd.trainer.rounding import Rounding
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Engine:
         self.optimizer: Optimizer = prepared.optimizer
         # a copy made before the student is on its device would stay behind
         self._ema = ModelEmaV3(self.bare.student, task.train.ema) if task.train.ema else None
+        self.rounding = Rounding(task.train.quantise, [self.bare.student, self.result])
         zero = torch.zeros((), device=self.accelerator.device)
         self.sums = [zero.clone() for _ in task.method.weights]
         self.step = self.summed = 0
@@ -179,6 +181,7 @@ class Engine:
             "optimizer": self.optimizer,
             "ema": self._ema,
             "scaler": self.accelerator.scaler,
+            "ranges": self.rounding.simulation,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

@@ -40,6 +40,7 @@ class Trained:
     model: nn.Module
     """The student, or its moving average; bare, in evaluation mode, on the CPU."""
     validation: Scores
+    """In float, also where the training rounds."""
     facts: dict[str, Any]
     """The ``training`` section of a manifest."""
     peer: nn.Module | None = None
@@ -66,7 +67,7 @@ class Trainer:
         self._engine = engine = Engine(task, say)
         self._metrics = Metrics(task.folder / "metrics.jsonl", engine.step, engine.accelerator)
         self._saved_at, self._logged_at = time.monotonic(), time.perf_counter()
-        self._scores: Scores | None = None
+        self._scores: dict[str, Scores] = {}
         self._ears = Ears()
 
     def run(self) -> Trained:
@@ -110,6 +111,7 @@ class Trainer:
         """
         engine = self._engine
         batch = self._placed(batch)
+        engine.rounding.observe(batch.progress)
         engine.scheduler.step_update(engine.step)
         if teacher is None and engine.teacher is not None:
             teacher = engine.ask_teacher(batch.image)
@@ -169,22 +171,28 @@ class Trainer:
 
     def _evaluate(self, epoch: int) -> str:
         engine = self._engine
-        self._scores = scores = self._judge()
-        record = {"step": engine.step, "epoch": epoch, "validation": scores.to_dict()}
-        self._metrics.write(record)
+        self._scores = self._judge()
+        figures = {name: scores.to_dict() for name, scores in self._scores.items()}
+        self._metrics.write({"step": engine.step, "epoch": epoch, **figures})
         if engine.accelerator.is_main_process:
             with aside(self._task.folder / RESULT) as draft:
                 weights.write(engine.result, draft)
         self._logged_at = time.perf_counter()
-        return f"epoch {epoch}: validation {scores.top1:.1%}"
+        told = ", ".join(f"{name} {scores.top1:.1%}" for name, scores in self._scores.items())
+        return f"epoch {epoch}: {told}"
 
-    def _judge(self) -> Scores:
+    def _judge(self) -> dict[str, Scores]:
+        """Scores on validation images: in float, and simulated where the training rounds."""
         engine = self._engine
-        device = engine.accelerator.device
-        scores = evaluate(engine.result, self._task.loaders.validation, device)
-        if not math.isfinite(scores.loss):  # parameters can be huge, and still be numbers
-            raise DivergedError(self._advice("the validation loss is no longer finite"))
-        return scores
+        given = engine.result, self._task.loaders.validation, engine.accelerator.device
+        with engine.rounding.in_float():
+            found = {"validation": evaluate(*given)}
+        if self._task.train.quantise:
+            found["simulated"] = evaluate(*given)
+        for name, scores in found.items():
+            if not math.isfinite(scores.loss):  # parameters can be huge, and still be numbers
+                raise DivergedError(self._advice(f"the {name} loss is no longer finite"))
+        return found
 
     def _check(self) -> None:
         if not self._engine.is_finite():
@@ -197,21 +205,25 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def _finish(self) -> Trained:
-        engine = self._engine
+        engine, train = self._engine, self._task.train
         scores = self._scores or self._judge()  # none where only the end was left to do
         self._save()
         engine.accelerator.end_training()
+        engine.rounding.release()
         facts = {
-            "epochs": self._task.train.epochs,
+            "epochs": train.epochs,
             "steps": self._total,
             "seconds": round(engine.seconds, 3),
             "precision": engine.precision,
             "torch_device": engine.accelerator.device.type,
         }
+        if train.quantise:
+            simulated = {"validation": scores["simulated"].to_dict()}
+            facts |= {"quantise": train.quantise, "simulated": simulated}
         peer = engine.peer
         if peer is not None:
             peer = peer.to("cpu").eval()
-        return Trained(engine.result.to("cpu").eval(), scores, facts, peer)
+        return Trained(engine.result.to("cpu").eval(), scores["validation"], facts, peer)
 
     def _advice(self, what: str) -> str:
         folder, train = self._task.folder, self._task.train

@@ -57,6 +57,19 @@ def test_a_board(tmp_path: Path) -> None:
     assert "the CPU governor is ondemand; nothing was changed" in facts.warnings(device, now)
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "flags"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n" * 2, ["avx2", "avx512f", "avx512_vnni"]),
+        ("flags : avx2 avx_vnni\n\nflags : avx2\n", ["avx2"]),  # cores of two kinds
+        ("Features\t: fp asimd asimddp i8mm\n", ["asimddp", "i8mm"]),
+        ("", []),
+    ],
+)
+def test_instructions_that_every_core_has(cpuinfo: str, flags: list[str], tmp_path: Path) -> None:
+    assert facts.describe(machine(tmp_path, {"proc/cpuinfo": cpuinfo}))["cpu_flags"] == flags
+
+
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     device, now = facts.describe(tmp_path), facts.moment(tmp_path)
     for name in ("soc", "gpu", "ram_bytes", "governor", "cpu_limit", "container"):

@@ -21,6 +21,16 @@ def test_illegal_instruction(code: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("runtime", "words"),
+    [("openvino", "'openvino=="), ("trt", "JetPack's"), ("a probe", "a build that was made for")],
+)
+def test_an_illegal_instruction_of_another_runtime(runtime: str, words: str) -> None:
+    text = str(explain(Crash(-4, "", "net.onnx", runtime)))
+    assert words in text
+    assert "onnxruntime" not in text
+
+
+@pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
         (-9, "memory", "ran out of memory: 100 MiB was free before. Use a smaller batch"),

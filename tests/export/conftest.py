@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from torch import nn
 
 from edgekd.artifact import Artifact, create
 from edgekd.data import Images
+from edgekd.export._exporters import EXPORTERS
+from edgekd.export._graph import finish
+from edgekd.export._network import Baked
 from edgekd.models import Backbone, zoo
 from edgekd.preprocess import Preprocess
 
@@ -100,3 +104,62 @@ def trained(
     with create(path, manifest) as folder:
         save_file(network.model.state_dict(), folder / "model.safetensors")
     return Artifact.open(path)
+
+
+@pytest.fixture(scope="session")
+def as_onnx() -> Callable[[nn.Module, Preprocess, Path], Path]:
+    """Write a network as a float file, as the exporter that is quickest does it."""
+
+    def write(network: nn.Module, preprocess: Preprocess, file: Path) -> Path:
+        pixels = torch.zeros(2, *preprocess.size, 3, dtype=torch.uint8)
+        graph = Baked(network, preprocess).eval()
+        EXPORTERS["torchscript"](graph, pixels, "images", file, 17)
+        finish(file, "tiny", "Takes images.", {"edgekd.precision": "fp32", "edgekd.labels": "[]"})
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def float_resnet(
+    tmp_path_factory: pytest.TempPathFactory,
+    backbone: Callable[[str, int], Backbone],
+    as_onnx: Callable[[nn.Module, Preprocess, Path], Path],
+) -> Path:
+    """``resnet8`` for 32 pixels, its batch norms randomised and folded; only to read."""
+    made, folder = backbone("resnet8", 32), tmp_path_factory.mktemp("float")
+    return as_onnx(made.model, made.preprocess, folder / "model.onnx")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Callable[[int, int], Images]:
+    """Handwritten digits from one number to another, 8x8 pixels of 0 to 240."""
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    grey = (loaded.images * 15).astype(np.uint8)
+    pixels, targets = grey[..., None].repeat(3, axis=3), loaded.target.astype(np.int64)
+    return lambda start, stop: Images(pixels[start:stop].copy(), targets[start:stop])
+
+
+@pytest.fixture(scope="session")
+def digit_net(digits: Callable[[int, int], Images]) -> nn.Sequential:
+    """Seven convolutions, 0, 2, ... 12, that tell digits apart; takes pixels over 255. To copy."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for i in range(7):
+        layers += [nn.Conv2d(16 if i else 3, 16, 3, 2 if i in (2, 5) else 1, 1), nn.ReLU()]
+    for layer in layers[::2]:
+        nn.init.kaiming_normal_(cast("nn.Conv2d", layer).weight)
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+    data = digits(0, 1000)
+    images = torch.from_numpy(data.pixels).permute(0, 3, 1, 2).float() / 255
+    targets = torch.from_numpy(data.targets)
+    optimiser = torch.optim.Adam(net.parameters(), 4e-3)
+    for step in range(200):
+        chosen = torch.randperm(1000, generator=torch.Generator().manual_seed(step))[:64]
+        loss = nn.functional.cross_entropy(net(images[chosen]), targets[chosen])
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return net.eval().requires_grad_(False)

@@ -22,7 +22,7 @@ import edgekd.export.onnx as plugin
 from edgekd.artifact import Artifact
 from edgekd.data import Images
 from edgekd.errors import UnknownNameError, UsageError
-from edgekd.export import export, export_backbone
+from edgekd.export import Order, export, export_backbone
 from edgekd.models import Backbone
 from edgekd.recipe import Export
 
@@ -38,7 +38,7 @@ def logits_of(file: Path, feed: Any) -> Any:
 @pytest.fixture(scope="module")
 def exported(trained: Artifact, images: Draw, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     out = tmp_path_factory.mktemp("exported") / "deep" / "resnet8-onnx"
-    return export(trained, out, "onnx", Export(), images(100, 32))
+    return export(trained, out, "onnx", Order(Export(), images(100, 32)))
 
 
 # The artifact
@@ -128,7 +128,7 @@ def test_float_input_answers_as_the_baked_file_does(
 ) -> None:
     pictures = images(40, 32)
     options = Export(opset=17, float_input=True)
-    other = export(trained, tmp_path / "float", "onnx", options, pictures)
+    other = export(trained, tmp_path / "float", "onnx", Order(options, pictures))
     table = other.manifest["input"]
     assert (table["dtype"], table["layout"]) == ("float32", "NCHW")
     assert "normalised by edgekd.mean" in onnx.load(other.model_file).doc_string
@@ -142,7 +142,7 @@ def test_float_input_answers_as_the_baked_file_does(
 def test_opset_17_has_axes_where_old_parsers_look(
     trained: Artifact, images: Draw, tmp_path: Path
 ) -> None:
-    lowered = export(trained, tmp_path / "o", "onnx", Export(opset=17), images(60, 32))
+    lowered = export(trained, tmp_path / "o", "onnx", Order(Export(opset=17), images(60, 32)))
     section = lowered.manifest["export"]
     assert (section["opset"], section["ir_version"], section["exporter"]) == (17, 8, "dynamo")
     (reduction,) = (n for n in onnx.load(lowered.model_file).graph.node if "Reduce" in n.op_type)
@@ -157,7 +157,7 @@ def test_timm_networks_lose_their_batch_norms(
 ) -> None:
     network = backbone(name, 64)
     made = export_backbone(
-        network, trained, tmp_path / name, "onnx", Export(samples=60), images(60, 64)
+        network, trained, tmp_path / name, "onnx", Order(Export(samples=60), images(60, 64))
     )
     section = made.manifest["export"]
     assert section["parity"]["passed"]
@@ -173,7 +173,9 @@ def test_branches_are_merged_and_the_network_is_left_alone(
     )
     network.model.train()
     before = network.parameters
-    made = export_backbone(network, trained, tmp_path / "m", "onnx", Export(), images(60, 16))
+    made = export_backbone(
+        network, trained, tmp_path / "m", "onnx", Order(Export(), images(60, 16))
+    )
     section = made.manifest["export"]
     assert section["nodes"]["Conv"] == 3
     assert section["batch_norms"]["left"] == 0
@@ -193,9 +195,9 @@ def test_merging_shrinks_the_graph(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network, pictures = backbone(name, 64), images(60, 64)
-    merged = export_backbone(network, trained, tmp_path / "a", "onnx", Export(), pictures)
+    merged = export_backbone(network, trained, tmp_path / "a", "onnx", Order(Export(), pictures))
     monkeypatch.setattr(plugin, "reparameterised", lambda model: model)
-    plain = export_backbone(network, trained, tmp_path / "b", "onnx", Export(), pictures)
+    plain = export_backbone(network, trained, tmp_path / "b", "onnx", Order(Export(), pictures))
     few, many = (sum(a.manifest["export"]["nodes"].values()) for a in (merged, plain))
     assert few < 0.7 * many
     assert plain.manifest["export"]["batch_norms"]["left"] > 0
@@ -207,17 +209,17 @@ def test_merging_shrinks_the_graph(
 
 def test_unknown_format_is_refused(trained: Artifact, images: Draw, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no format 'onx'"):
-        export(trained, tmp_path / "o", "onx", Export(), images(1, 32))
+        export(trained, tmp_path / "o", "onx", Order(Export(), images(1, 32)))
 
 
 def test_exported_file_is_not_exported_again(
     exported: Artifact, images: Draw, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="expected a network"):
-        export(exported, tmp_path / "o", "onnx", Export(), images(1, 32))
+        export(exported, tmp_path / "o", "onnx", Order(Export(), images(1, 32)))
 
 
-@pytest.mark.parametrize("file", sorted(Path(edgekd.export.__file__).parent.glob("*.py")))
+@pytest.mark.parametrize("file", sorted(Path(edgekd.export.__file__).parent.rglob("*.py")))
 def test_shelf_is_imported_without_onnx(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for absent in ("onnx", "onnxruntime", "onnxscript"):
         monkeypatch.setitem(sys.modules, absent, None)

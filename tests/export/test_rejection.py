@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from torch import Tensor, nn
 
-import edgekd.export.onnx as plugin
+import edgekd.export._writing as plugin
 from edgekd.artifact import Artifact, is_artifact
 from edgekd.data import Images
 from edgekd.errors import GateError, UsageError
-from edgekd.export import export, export_backbone
+from edgekd.export import Order, export, export_backbone
 from edgekd.export._exporters import Exporter, dynamo, torchscript
 from edgekd.export._network import Baked
 from edgekd.models import Backbone
 from edgekd.recipe import Export
+from edgekd.targets import Target
 
 Make = Callable[[str | nn.Module, int], Backbone]
 Draw = Callable[[int, int], Images]
@@ -47,7 +48,7 @@ def test_fallback_is_recorded_and_printed(
 ) -> None:
     monkeypatch.setattr(plugin, "EXPORTERS", {"dynamo": failing, "torchscript": torchscript})
     with caplog.at_level(logging.WARNING, "edgekd"):
-        made = export(trained, tmp_path / "o", "onnx", Export(), images(60, 32))
+        made = export(trained, tmp_path / "o", "onnx", Order(Export(), images(60, 32)))
     reason = "RuntimeError: no such operator"
     section = made.manifest["export"]
     assert section["exporter"] == "torchscript"
@@ -63,7 +64,7 @@ def test_file_that_fails_parity_falls_back_too(
 ) -> None:
     wrong = spoilt(lambda network: nn.Sequential(network, nn.Softmax(1)))
     monkeypatch.setattr(plugin, "EXPORTERS", {"dynamo": wrong, "torchscript": torchscript})
-    made = export(trained, tmp_path / "o", "onnx", Export(), images(60, 32))
+    made = export(trained, tmp_path / "o", "onnx", Order(Export(), images(60, 32)))
     (fallback,) = made.manifest["export"]["fallbacks"]
     assert "dB above their error" in fallback["reason"]
     assert [file.name for file in sorted(made.path.iterdir())] == ["manifest.json", "model.onnx"]
@@ -104,7 +105,7 @@ def test_wrong_file_is_rejected(
     monkeypatch.setattr(plugin, "EXPORTERS", {"dynamo": failing, "torchscript": spoilt(change)})
     out = tmp_path / "o"
     with pytest.raises(GateError, match=says) as caught:
-        export(trained, out, "onnx", Export(), images(60, 32))
+        export(trained, out, "onnx", Order(Export(), images(60, 32)))
     assert "dynamo: RuntimeError: no such operator" in str(caught.value)
     assert f"kept as {out / 'model.onnx.rejected'}" in str(caught.value)
     assert [file.name for file in out.iterdir()] == ["model.onnx.rejected"]
@@ -118,13 +119,13 @@ def test_older_artifact_survives_a_rejection_and_not_a_success(
     pictures, out = images(60, 32), tmp_path / "o"
     with monkeypatch.context() as patch:
         patch.setattr(plugin, "EXPORTERS", {"torchscript": torchscript})
-        older = export(trained, out, "onnx", Export(), pictures)
+        older = export(trained, out, "onnx", Order(Export(), pictures))
         patch.setattr(plugin, "EXPORTERS", {"torchscript": spoilt(flipped)})
         with pytest.raises(GateError, match="older artifact in that folder was not touched"):
-            export(trained, out, "onnx", Export(), pictures)
+            export(trained, out, "onnx", Order(Export(), pictures))
         assert Artifact.open(out).sha256 == older.sha256
         patch.setattr(plugin, "EXPORTERS", {"torchscript": torchscript})
-        export(trained, out, "onnx", Export(), pictures)
+        export(trained, out, "onnx", Order(Export(), pictures))
     assert [file.name for file in sorted(out.iterdir())] == ["manifest.json", "model.onnx"]
 
 
@@ -136,21 +137,24 @@ def test_opset_that_is_not_written_is_refused(
 
     monkeypatch.setattr(plugin, "EXPORTERS", {"dynamo": stubborn})
     with pytest.raises(UsageError, match=r"opset 20\. dynamo: it wrote opset 18, asked was 20\."):
-        export(trained, tmp_path / "o", "onnx", Export(opset=20), images(60, 32))
+        export(trained, tmp_path / "o", "onnx", Order(Export(opset=20), images(60, 32)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_opset_beyond_the_exporters_is_refused_in_a_sentence(
+def test_opset_beyond_what_the_target_reads_is_refused_in_a_sentence(
     trained: Artifact, images: Draw, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    with pytest.raises(UsageError, match=r"opset 99.*local"):
+        export(trained, tmp_path / "o", "onnx", Order(Export(opset=99), images(60, 32)))
+    order = Order(Export(opset=99), images(60, 32), target=Target(opsets=(1, 99)))
     with pytest.raises(UsageError, match=r"torchscript: .* --opset 18\."):
-        export(trained, tmp_path / "o", "onnx", Export(opset=99), images(60, 32))
+        export(trained, tmp_path / "o", "onnx", order)
     assert capfd.readouterr() == ("", "")
 
 
 def test_trained_network_is_not_written_over(trained: Artifact, images: Draw) -> None:
     with pytest.raises(UsageError, match="holds a trained network"):
-        export(trained, trained.path, "onnx", Export(), images(60, 32))
+        export(trained, trained.path, "onnx", Order(Export(), images(60, 32)))
     assert Artifact.open(trained.path).sha256 == trained.sha256
 
 
@@ -159,7 +163,7 @@ def test_place_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write .*file/o"):
-        export(trained, tmp_path / "file" / "o", "onnx", Export(), images(1, 32))
+        export(trained, tmp_path / "file" / "o", "onnx", Order(Export(), images(1, 32)))
 
 
 def test_dynamo_refuses_in_one_line(
@@ -180,5 +184,5 @@ def test_dynamo_refuses_in_one_line(
     monkeypatch.setattr(plugin, "EXPORTERS", {"dynamo": dynamo})
     network = replace(backbone(Choosy(), 16), labels=("a", "b", "c"))
     with pytest.raises(UsageError, match=r"dynamo: \w+: Could not guard on data-dependent"):
-        export_backbone(network, trained, tmp_path / "o", "onnx", Export(), images(60, 16))
+        export_backbone(network, trained, tmp_path / "o", "onnx", Order(Export(), images(60, 16)))
     assert capfd.readouterr() == ("", "")

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import json
+import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
+import onnx as onnx_package
 import pytest
 from PIL import Image
 
-from edgekd.artifact import Artifact
+import edgekd
+from edgekd.agent.tensorrt.cache import side_file
+from edgekd.agent.tensorrt.making import make
+from edgekd.agent.tensorrt.spec import Batch, BuildSpec
+from edgekd.artifact import Artifact, create
 from edgekd.errors import DataError, UsageError
+from edgekd.files import sha256
 from edgekd.flow import checkup as module
 from edgekd.flow.checkup import checkup
 from edgekd.flow.exporting import already_exported, export_network, recipe_of
 from edgekd.flow.measuring import Truth, measure, model_file
 from edgekd.profiling import Policy
 from edgekd.recipe import Data, Export
+from edgekd.records import beside
 from tests.flow.conftest import Heard, Mission
 
 QUICK = Policy(
@@ -76,6 +87,102 @@ def test_what_is_no_model(name: str, message: str, mission: Mission, tmp_path: P
     with pytest.raises(UsageError, match=message):  # before the first one is measured
         measure([mission.folder / "student-onnx", path], QUICK, watch=heard)
     assert heard.stages == []
+
+
+# ---- engines ----
+
+FAKE = runpy.run_path(str(Path(__file__).parents[1] / "agent" / "fake_tensorrt.py"))
+
+
+@pytest.fixture
+def engine(
+    mission: Mission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], Path]:
+    """An engine of the student, made by one release, for a machine that has another."""
+
+    def make_one(made_by: str, here: str) -> Path:
+        source = mission.folder / "student-onnx"
+        onnx = Path(shutil.copy(source / "model.onnx", tmp_path / "model.onnx"))
+        graph = onnx_package.load(onnx)
+        metadata = {entry.key: entry.value for entry in graph.metadata_props}
+        with monkeypatch.context() as patch:
+            patch.setattr(ctypes, "CDLL", FAKE["libraries"](FAKE["Libcuda"](), FAKE["Libcudart"]()))
+            patch.setitem(sys.modules, "tensorrt", FAKE["make"](made_by).module)
+            made = make(BuildSpec(onnx, batch=Batch(1, 1, 8)), metadata)
+        manifest = json.loads((source / "manifest.json").read_text())
+        del manifest["files"]
+        with create(tmp_path / "engine", {**manifest, "kind": "tensorrt"}) as folder:
+            onnx.rename(folder / "model.onnx")
+            made.plan.rename(folder / "model.plan")
+            side_file(made.plan).rename(folder / "model.plan.json")
+        (tmp_path / "site").mkdir()
+        fake = str(Path(__file__).parents[1] / "agent" / "fake_tensorrt.py")
+        (tmp_path / "site" / "sitecustomize.py").write_text(
+            f"import runpy\nrunpy.run_path({fake!r})['install']({here!r})\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return tmp_path / "engine"
+
+    return make_one
+
+
+def test_an_engine_is_measured_in_tensorrt_and_apart_from_onnx(
+    engine: Callable[[str, str], Path], mission: Mission
+) -> None:
+    """The device has another release: it gets the graph as well, and builds the engine again."""
+    made, student = engine("10.13.3.9", "10.3.0"), mission.folder / "student-onnx"
+    heard = Heard()
+    records = measure([made, student], QUICK, truth=Truth(mission.recipe.data), watch=heard)
+    first, second = records  # and no comparison: two runtimes are two jobs
+    assert (first["runtime"]["name"], first["runtime"]["version"]) == ("tensorrt", "10.3.0")
+    assert (second["runtime"]["name"], second["policy"]["transfers"]) == ("onnxruntime", None)
+    assert first["policy"]["transfers"] == "included"
+    assert first["evidence"]["asked"]["runtime"] == "trt"
+    artifact = first["artifact"]
+    assert (artifact["format"], artifact["opset"]) == ("plan", None)
+    assert (artifact["precision_asked"], artifact["precision_found"]) == ("fp32", "fp32")
+    assert artifact["size_bytes"] == (made / "model.plan").stat().st_size
+    reason = "TensorRT 10.3.0 here, the engine is for 10.13.3.9"
+    assert artifact["sha256"] == sha256(made / "model.plan")  # what was given
+    ran = artifact["engine"]  # and what was measured in its place
+    assert ran["sha256"] != artifact["sha256"]
+    assert (ran["rebuilt"], ran["key"]["tensorrt"]) == (reason, "10.3.0")
+    assert any(reason in line for line in first["verdict"]["reasons"])
+    assert [line for line in heard.said if reason in line] == [f"{reason}: building it again"]
+    assert second["artifact"]["engine"] is None
+    assert first["accuracy"]["value"] == second["accuracy"]["value"]
+    schema = json.loads((Path(edgekd.__file__).parent / "profile.schema.json").read_text())
+    jsonschema.validate(json.loads(json.dumps(first)), schema)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (replace(QUICK, runtime="openvino", provider=""), "which openvino cannot run. Measure the"),
+        (replace(QUICK, spinning=True), "--spinning is a knob of ONNX Runtime's and trt has none"),
+        (replace(QUICK, provider="CUDAExecutionProvider"), "--provider is a knob of ONNX Runtime"),
+    ],
+    ids=["runtime", "spinning", "provider"],
+)
+def test_an_engine_is_refused_elsewhere(
+    policy: Policy, message: str, mission: Mission, tmp_path: Path
+) -> None:
+    (tmp_path / "model.plan").write_bytes(b"plan")
+    heard = Heard()
+    with pytest.raises(UsageError, match=message):
+        measure([mission.folder / "student-onnx", tmp_path / "model.plan"], policy, watch=heard)
+    assert heard.stages == []
+
+
+def test_what_goes_with_a_model(tmp_path: Path) -> None:
+    names = ("model.onnx", "model.onnx.data", "model.plan", "model.plan.json", "other.plan")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    beside_of = {name: [file.name for file in beside(tmp_path / name)] for name in names}
+    assert beside_of["model.onnx"] == ["model.onnx.data"]
+    assert beside_of["model.plan"] == ["model.plan.json", "model.onnx", "model.onnx.data"]
+    assert beside_of["other.plan"] == []
 
 
 def test_places_that_cannot_be_written(mission: Mission, tmp_path: Path) -> None:

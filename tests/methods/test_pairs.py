@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edgekd import plugins
 from edgekd.data import Batch, Images
+from edgekd.export import Order
 from edgekd.features import DEPTHS, Features
 from edgekd.methods import Method
 from edgekd.models import Backbone, Tap, zoo
@@ -216,7 +217,7 @@ def test_a_student_that_was_watched_is_exported_bare(pair: Lesson, tmp_path: Pat
     pixels = draw.integers(0, 256, (40, *size, 3), dtype=np.uint8)
     backbone = Backbone("student", learner.student.eval(), pair.shown, LABELS)
     images = Images(pixels, np.zeros(40, dtype=np.int64))
-    written = plugins.load("format", "onnx")(backbone, tmp_path, Export(samples=16), images)
+    written = plugins.load("format", "onnx")(backbone, tmp_path, Order(Export(samples=16), images))
     assert written.kind == "onnx"
     graph = onnx.load(tmp_path / "model.onnx").graph
     (out,) = graph.output

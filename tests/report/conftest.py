@@ -13,6 +13,9 @@ import pytest
 from edgekd.artifact import create
 from edgekd.files import sha256
 from edgekd.report import write as write_report
+from tests.report.lowered import lowered, lowered_report
+
+__all__ = ["lowered", "lowered_report"]  # fixtures
 
 MakeRun = Callable[..., Path]
 Report = dict[str, Path]

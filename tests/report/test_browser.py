@@ -210,6 +210,17 @@ def test_it_is_drawn_whole(
     assert set(calm.evaluate(INK)) == {ink}
 
 
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_exports_in_every_precision_fit_too(
+    calm: Browser, lowered_report: dict[str, Path], width: int
+) -> None:
+    calm.look(width, 900, "light", width < 500)
+    calm.open(lowered_report["html"])
+    calm.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+    assert calm.evaluate("document.documentElement.scrollWidth") <= width
+    assert calm.evaluate(OVERFLOW) == []
+
+
 def test_pictures_follow_the_theme_and_the_printer(calm: Browser, written: dict[str, Path]) -> None:
     calm.look(1280, 900, "light")
     calm.open(written["html"])

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from edgekd.report import write
-from edgekd.report.privacy import shareable, shareable_command, shareable_text, shareable_toml
+from edgekd.report.privacy import (
+    shareable,
+    shareable_command,
+    shareable_text,
+    shareable_toml,
+    without_machine,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,45 @@ def test_a_recipe_stays_toml() -> None:
 def test_labels_stay_as_they_are() -> None:
     manifest = {"labels": ["/m/0k4j", "~/x"], "hostname": "lovelace", "weights": "/a/b"}
     assert shareable(manifest) == {"labels": ["/m/0k4j", "~/x"], "weights": "…/b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ssh://ada@pi.local:22", "ssh://…"),
+        ("built on ssh://nano, in 3 s", "built on ssh://…, in 3 s"),
+        ("see https://arxiv.org/abs/1503.02531", "see https://arxiv.org/abs/1503.02531"),
+    ],
+)
+def test_a_device_keeps_no_address(text: str, expected: str) -> None:
+    assert without_machine({"device": text}) == {"device": expected}
+
+
+def test_which_images_were_used_is_not_told() -> None:
+    calibration = {"n": 2, "sha256": "ab", "names": ["/home/ada/1.png", "family/2.png"]}
+    assert shareable({"int8": {"calibration": calibration}}) == {
+        "int8": {"calibration": {"n": 2, "sha256": "ab"}}
+    }
+
+
+def test_an_explanation_keeps_the_names_of_its_nodes_and_no_paths() -> None:
+    found = {
+        "stages": [{"name": "int8", "note": "see /home/ada/x.txt"}],
+        "worst": [{"node": "/a/Conv", "tensor": "/a/Conv_out"}, {"node": "", "tensor": None}, 7],
+        "first": {"node": "/a/b (c)/Conv", "op": "Conv"},
+        "sentence": "Worst at '/a/b (c)/Conv', not '/a/Conv', says /home/ada/x.txt.",
+    }
+    clean = shareable({"explanation": found})["explanation"]
+    assert clean["worst"] == found["worst"]
+    assert clean["first"] == found["first"]
+    assert clean["stages"] == [{"name": "int8", "note": "see …/x.txt"}]
+    assert clean["sentence"] == "Worst at '/a/b (c)/Conv', not '/a/Conv', says …/x.txt."
+    assert shareable({"explanation": {"sentence": "/home/ada/x"}}) == {
+        "explanation": {"sentence": "…/x"}
+    }
+    strange_ones: list[object] = [None, 7, "x", [], {}, {"worst": 7, "first": [0], "sentence": []}]
+    for strange in strange_ones:
+        assert set(shareable({"explanation": strange})) == {"explanation"}
 
 
 def test_nothing_private_is_in_the_report(

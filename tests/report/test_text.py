@@ -60,6 +60,14 @@ def test_percent_has_as_many_digits_as_the_images_can_tell() -> None:
     assert text.points(-0.0123) == "\u22121.2"
 
 
+def test_a_difference_has_the_interval_that_is_known() -> None:
+    assert text.difference(-0.003, [-0.0089, 0.0024], 2000) == "\u22120.3 [\u22120.9, +0.2]"
+    assert text.difference(-0.003, [-0.0089, 0.0024], 9000) == "\u22120.30 [\u22120.89, +0.24]"
+    for unknown in (None, [], [0.1], [0.1, None], [0.1, 0.2, 0.3], "ab", {"lo": 0.1}):
+        assert text.difference(0.012, unknown) == "+1.2"
+    assert text.difference(None, [0.1, 0.2]) == text.NONE
+
+
 def test_names_cannot_turn_or_break_a_line() -> None:
     assert text.plain("a\u202eb\nc\x00d\ud800") == "ab c\ufffdd\ufffd"
     assert text.plain("שלום") == "שלום"

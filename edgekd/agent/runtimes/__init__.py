@@ -62,6 +62,10 @@ class Runtime(Protocol):
         """Build and cache what ``open`` needs, such as an engine; untimed."""
         ...
 
+    def made(self, model: Path, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+        """What is opened in place of the file: an engine, in the names of the record; else None."""
+        ...
+
     def open(self, model: Path, options: Mapping[str, Any]) -> Session:
         """Load a prepared model."""
         ...

@@ -33,6 +33,9 @@ class OnnxRuntime:
         _load()  # importing takes longer than many a model does to load, and is not its time
         return model
 
+    def made(self, model: Path, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+        return None  # the file itself is run
+
     def open(self, model: Path, options: Mapping[str, Any]) -> Session:
         return _Session(model, options, _load())
 

@@ -1,0 +1,1 @@
+"""Halving: a network that computes in half floats, as far as its values allow."""

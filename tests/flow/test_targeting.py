@@ -1,0 +1,71 @@
+"""Which file a device gets: by its profile, or by what the device says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.agent import facts
+from edgekd.errors import UnknownNameError, UsageError
+from edgekd.flow import preflight, targeting
+from edgekd.flow.targeting import check_reachable, target_of
+from edgekd.recipe import recipe_from
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "flavour"),
+    [
+        ("x86_64", ["avx2"], "avx2"),
+        ("x86_64", ["avx2", "avx512_vnni"], "vnni"),
+        ("aarch64", [], "arm64"),
+    ],
+)
+def test_this_machine_is_asked(
+    machine: str, flags: list[str], flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "describe", lambda: {"machine": machine, "cpu_flags": flags})
+    target = target_of("local")
+    assert (target.name, target.runtime, target.flavour) == ("local", "ort", flavour)
+    assert target_of("local", "tensorrt").precisions == ("fp32", "fp16", "int8")
+
+
+def test_another_machine_is_asked_over_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+    monkeypatch.setattr(targeting, "reach", lambda name: reached.append(name))
+    monkeypatch.setattr(targeting, "describe", lambda device: {"machine": "aarch64"})
+    assert target_of("ssh://me@board").flavour == "arm64"
+    assert reached == ["ssh://me@board"]
+
+
+def test_a_profile_is_read_and_cannot_be_reached(tmp_path: Path) -> None:
+    assert target_of("x86-avx2").flavour == "avx2"
+    with pytest.raises(UsageError, match=r"x86-avx2 is a profile.* --device ssh://user@host"):
+        check_reachable("x86-avx2")
+    check_reachable("local")
+
+
+def test_a_name_that_is_neither() -> None:
+    with pytest.raises(UnknownNameError, match=r"no device 'x86-avx3'\. Did you mean x86-avx2"):
+        target_of("x86-avx3")
+
+
+TABLE: dict[str, Any] = {"data": {"source": "digits", "size": 8, "limit": 300}}
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"export": {"opset": 99}}, r"opset 99 was asked for; the runtime of local reads"),
+        ({"export": {"precision": "int8"}}, r"30 validation images cannot show"),
+        ({"export": {"precision": "fp16", "max_drop": 0.05}}, r"it takes 73"),
+        ({"profile": {"device": "aarch64"}}, "aarch64 is a profile"),
+        ({"profile": {"device": "nowhere"}}, "no device 'nowhere'"),
+    ],
+)
+def test_a_run_is_refused_before_anything_is_trained(
+    section: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        preflight.check_run(recipe_from({**TABLE, **section}), tmp_path / "run")

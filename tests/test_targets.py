@@ -1,0 +1,69 @@
+"""Targets: what a device takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import RecipeError, UnknownNameError
+from edgekd.profiles import profile_folders
+from edgekd.targets import Target, flavour_of, read_target
+
+SHIPPED = [
+    file for folder in profile_folders("devices")[1:] for file in sorted(folder.glob("*.toml"))
+]
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_shipped_profile_is_read(file: Path) -> None:
+    target = read_target(str(file))
+    assert target.name == file.stem
+    assert target.opsets[0] <= target.opset <= target.opsets[1]
+    assert (target.runtime == "trt") == target.flavour.startswith("tensorrt")
+
+
+def test_a_profile_by_name_and_one_there_is_not() -> None:
+    assert read_target("aarch64").flavour == "arm64"
+    with pytest.raises(UnknownNameError, match=r"no device 'aarch65'\. Did you mean aarch64\?"):
+        read_target("aarch65")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[export]\nruntime = 'tvm'", r"export: .*runtime is 'tvm'; expected one of ort"),
+        ("[export]\nflavour = 3", "flavour is 3; expected a text"),
+        ("[export]\nprecisions = ['int8']", "expected fp32 and others"),
+        ("[export]\nopsets = [18]", "expected two whole numbers"),
+        ("[export]\nopsets = [18, 13]", "the lowest, then the highest"),
+        ("[export]\nspeed = 3", "unknown key 'speed'"),
+        ("[export", "cannot read the device profile"),
+    ],
+)
+def test_a_profile_that_is_wrong(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "board.toml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=says) as caught:
+        read_target(str(file))
+    assert re.search(r"board\.toml", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "flavour"),
+    [
+        ("x86_64", {"avx2"}, "avx2"),
+        ("x86_64", {"avx2", "avx_vnni"}, "vnni"),
+        ("x86_64", {"avx512_vnni"}, "vnni"),
+        ("aarch64", {"asimddp"}, "arm64"),
+        ("arm64", (), "arm64"),
+    ],
+)
+def test_flavour_of_a_cpu(machine: str, flags: set[str], flavour: str) -> None:
+    assert flavour_of(machine, flags) == flavour
+
+
+def test_a_target_without_a_profile_is_a_cpu_with_onnx_runtime() -> None:
+    assert Target().runtime == "ort"
+    assert Target().precisions == ("fp32", "int8")
