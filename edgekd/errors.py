@@ -65,13 +65,23 @@ class GateError(EdgeKDError):
 
     def __init__(self, message: str, explanation: Mapping[str, Any] | None = None) -> None:
         self.explanation = explanation
+        self.bare, self.kept = message, ""
         super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"{self.bare} {self.kept}".strip()
 
     def told(self, message: str, explanation: Mapping[str, Any] | None = None) -> Self:
         """The same refusal in other words."""
         again = copy.copy(self)
-        again.args = (message,)
+        again.bare = message
         again.explanation = explanation or self.explanation
+        return again
+
+    def keeping(self, where: str) -> Self:
+        """The same refusal, and a sentence on the file that is kept to look into."""
+        again = copy.copy(self)
+        again.kept = where
         return again
 
 

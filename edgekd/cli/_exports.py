@@ -32,10 +32,10 @@ def _rows(artifact: Artifact) -> dict[str, str]:
     height, width = section["size"]
     shape = f"{height}, {width}, 3" if section["layout"] == "NHWC" else f"3, {height}, {width}"
     baked = "normalised by the caller" if export["float_input"] else "raw pixels 0 to 255"
+    found = (export.get("graph") or export)["precision"]  # an engine's own is told apart
     rows = {
         "file": f"{artifact.model_file}, {export['bytes'] / 1e6:.2f} MB",
-        "ONNX": f"opset {export['opset']}, {export['precision']}, by the {export['exporter']} "
-        "exporter",
+        "ONNX": f"opset {export['opset']}, {found}, by the {export['exporter']} exporter",
         "input": f"{section['dtype']} (batch, {shape}), {baked}",
     }
     return {
@@ -111,7 +111,7 @@ def _half(export: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _print_auto(auto: Mapping[str, Any], console: Console) -> None:
-    table = make_table("precision", "size", "time over fp32 [95 %]", "top-1, points [95 %]")
+    table = make_table("precision", "size", "time over fp32 [95 %]", "top-1, points")
     for found in auto["candidates"]:
         table.add_row(
             found["precision"] + (" *" if found["precision"] == auto["chosen"] else ""),

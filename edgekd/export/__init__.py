@@ -106,8 +106,7 @@ def export_backbone(
             with writing(out):
                 written = write(backbone, scratch, order)
         except GateError as error:
-            kept = f"{error} {_keep_rejected(scratch, out)}"
-            raise error.told(kept) from error
+            raise error.keeping(_keep_rejected(scratch, out)) from error
         manifest = {
             **{section: parent.manifest.get(section) for section in CARRIED},
             "kind": written.kind,

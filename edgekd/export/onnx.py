@@ -114,10 +114,15 @@ def _write_float(task: Task, folder: Path) -> Made:
     except GateError as error:
         kept = move(rejected, folder.parent / rejected.name)
         found = explain(network, backbone.preprocess, pixels[:EXPLAINED], kept)
-        raise GateError(f"{error} {found.sentence}".strip(), found.to_dict()) from error
+        raise GateError(f"{error.bare} {found.sentence}".strip(), found.to_dict()) from error
     answered = run_file(made.file, backbone.preprocess, task.images.pixels)
     # it is held to its parity; with all answers the same, few images would still allow a drop
-    return Made(made.file, {**made.record, "verdict": _judged(task, answered, 1.0).to_dict()})
+    verdict = _judged(task, answered, 1.0)
+    if not verdict.passed:
+        move(made.file, folder.parent / rejected.name)
+        reasons = "; ".join(verdict.reasons)
+        raise GateError(f"{backbone.name} as ONNX is not the same network any more: {reasons}.")
+    return Made(made.file, {**made.record, "verdict": verdict.to_dict()})
 
 
 def _reduced(task: Task, floating: Made, folder: Path) -> Made:
@@ -129,7 +134,7 @@ def _reduced(task: Task, floating: Made, folder: Path) -> Made:
         if not rejected.is_file():  # it was refused before there was a file
             raise
         found = _explained(task, rejected, floating.file)
-        raise error.told(f"{error} {found['sentence']}".strip(), found) from error
+        raise error.told(f"{error.bare} {found['sentence']}".strip(), found) from error
 
 
 def _float(task: Task, floating: Made, folder: Path) -> Made:

@@ -72,12 +72,15 @@ def write_tensorrt(backbone: Backbone, folder: Path, order: Order) -> Written:
     with tempfile.TemporaryDirectory(prefix="edgekd-") as private:
         built = _build(site, folder / "model.onnx", written, order, Path(private))
         logits: Logits = np.load(Path(private) / "logits.npy", allow_pickle=False)
-    verdict = _judged(backbone, logits, order)
+    rungs = (written.export.get("int8") or {}).get("rungs") or order.attempts
+    # the graph and its engine both have to pass, so that the engine is no further attempt
+    verdict = _judged(backbone, logits, order, max(1, len(rungs)))
     if not verdict.passed:
         (folder / PLAN).rename(folder / f"{PLAN}{REJECTED}")
         raise AccuracyError(
             f"{backbone.name} as a TensorRT engine in {precision} is refused: "
-            f"{'; '.join(verdict.reasons)}."
+            f"{'; '.join(verdict.reasons)}.",
+            attempts=rungs,
         )
     section = {
         **written.export,
@@ -180,7 +183,7 @@ def _metadata(file: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
-def _judged(backbone: Backbone, logits: Logits, order: Order) -> Verdict:
+def _judged(backbone: Backbone, logits: Logits, order: Order, attempt: int) -> Verdict:
     """The engine's answers beside the float network's."""
     expected = order.answers
     if expected is None:
@@ -189,7 +192,7 @@ def _judged(backbone: Backbone, logits: Logits, order: Order) -> Verdict:
     exact = order.options.precision == "fp32"
     # fp32 is held to its signal: with few images, even equal answers would allow for a drop
     allowed = 1.0 if exact else order.options.max_drop
-    verdict = judge(expected, logits, order.images.targets.tolist(), allowed)
+    verdict = judge(expected, logits, order.images.targets.tolist(), allowed, attempt)
     if exact and verdict.passed and verdict.snr_db < FP32_DB:
         reason = f"its logits are {verdict.snr_db:.1f} dB above their error; expected {FP32_DB:g}"
         return replace(verdict, reasons=(reason,))

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekd.artifact import Artifact, create
 from edgekd.devices import reach
-from edgekd.errors import DataError, GateError, UsageError
+from edgekd.errors import DataError, DeviceError, GateError, UsageError
 from edgekd.files import sha256, writing
 from edgekd.flow.measuring import measure
 from edgekd.flow.ordering import Exporting
@@ -109,11 +109,11 @@ def _build(contest: Contest, folder: Path, options: Export, tuned: Path) -> Cand
         return Candidate(name, export_repaired(contest.job, folder / name, options, tuned))
     except DataError:
         raise
-    except (GateError, UsageError) as error:
+    except (GateError, UsageError, DeviceError) as error:
         if name == FLOAT:
             raise
-        # the cause does not speak of the file that was kept, which goes with the others
-        why = str(error.__cause__ if isinstance(error.__cause__, GateError) else error)
+        # not where its file is kept: that goes with the others
+        why = error.bare if isinstance(error, GateError) else str(error)
         _note(contest, f"{name} is out: {why}")
         return Candidate(name, refused=why)
 

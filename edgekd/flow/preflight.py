@@ -26,7 +26,8 @@ def _check_export(recipe: Recipe, splits: Splits) -> None:
     target = target_of(device)
     check_opset(options.opset or target.opset, target.opsets, target.name)
     if options.precision in ("fp16", "int8"):
-        check_enough(min(len(splits.validation), options.judged), options.max_drop)
+        images = min(len(splits.validation), max(options.judged, options.samples))
+        check_enough(images, options.max_drop)
 
 
 def check_run(recipe: Recipe, out: Path) -> None:

@@ -26,6 +26,8 @@ def why_slow(export: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] | No
 
 def _floats(export: Mapping[str, Any]) -> str:
     """``34 HardSwish and 18 HardSigmoid nodes stay float``."""
+    if export.get("engine"):  # its own layers decide there, not the graph's nodes
+        return ""
     lowered = {"int8"} if "int8" in str(export.get("precision_asked")) else {"fp16", "int8"}
     staying: Counter[str] = Counter()
     for operator, found in (export.get("types") or {}).items():

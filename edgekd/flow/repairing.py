@@ -36,13 +36,14 @@ def export_repaired(
     except AccuracyError as error:
         if options.precision != "int8" or options.repair != "all":
             raise
-        job.watch.say(f"{error} The network is tuned for int8 now.")
+        job.watch.say(f"{error.bare} The network is tuned for int8 now.")
         folder = tuned or out.with_name(f"{out.name}-tuned")
         try:
             return _tuned(job, folder, out, replace(order, attempts=error.attempts))
         except EdgeKDError as second:
-            first = error.__cause__ or error  # without the file that was kept: there is a newer one
-            raise error.told(f"{first} Tuning it did not help: {second}") from second
+            last = second if isinstance(second, AccuracyError) else error
+            said = second.bare if isinstance(second, AccuracyError) else str(second)
+            raise last.told(f"{error.bare} Tuning it did not help: {said}") from second
 
 
 def _tuned(job: Exporting, folder: Path, out: Path, order: Order) -> Artifact:

@@ -99,6 +99,9 @@ def eval_loader(
 
 
 def some_images(split: Split, preprocess: Preprocess, count: int) -> Images:
-    """The first ``count`` images of a split after an even pass over it, decoded."""
-    step = max(1, len(split) // count)
-    return decode(split.subset(np.arange(0, len(split), step)[:count]), preprocess)
+    """``count`` images of a split, or all, evenly spread from its first to its last; decoded.
+
+    Splits may be sorted by class, so that the first ones would be of few classes.
+    """
+    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(np.int64)
+    return decode(split.subset(chosen), preprocess)

@@ -126,3 +126,23 @@ def test_images_for_one_purpose_serve_no_other(job: Exporting) -> None:
 @pytest.mark.parametrize(("images", "count"), [(10_000, 512), (1024, 512), (300, 150), (1, 1)])
 def test_how_many_images_are_calibrated_on(images: int, count: int) -> None:
     assert usual(images) == count
+
+
+def test_what_is_said_of_the_kept_file_is_true(
+    job: Exporting, tuned: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files were refused, and the second one took the first one's place."""
+    count = 0
+
+    def export(*_: Any) -> Artifact:
+        nonlocal count
+        count += 1
+        refused = AccuracyError(f"file {count} loses.", {"sentence": f"{count}"}, [{}] * count)
+        raise refused.keeping(f"Kept as {count}.")
+
+    monkeypatch.setattr(repairing, "export", export)
+    with pytest.raises(AccuracyError) as caught:
+        repairing.export_repaired(job, tmp_path / "int8", INT8)
+    assert str(caught.value) == "file 1 loses. Tuning it did not help: file 2 loses. Kept as 2."
+    assert caught.value.explanation == {"sentence": "2"}
+    assert len(caught.value.attempts) == 2
