@@ -116,9 +116,9 @@ def check_enough(images: int, max_drop: float) -> None:
     odds = -_least(images) / (1 + _least(images))  # in proportion to 1 / n
     needed = math.ceil(images * odds * (1 - max_drop) / max_drop)
     raise UsageError(
-        f"{images} validation images cannot show that less than {100 * max_drop:g} points of top-1 "
-        f"are lost, even with every answer the same: it takes {needed}. Give --data with more of "
-        f"them, or allow more: --max-drop {_percent_above(-_least(images))}."
+        f"{images} validation images cannot show a loss of at most {_points(max_drop)} of top-1, "
+        f"even with every answer the same: it takes {needed}. Give --data with more of them, or "
+        f"allow more: --max-drop {_percent_above(-_least(images))}."
     )
 
 
@@ -131,11 +131,14 @@ def _percent_above(share: float) -> str:
     return f"{math.ceil(1000 * share) / 10:g}%"
 
 
+def _points(share: float) -> str:
+    return f"{100 * share:g} point{'' if share == 0.01 else 's'}"
+
+
 def _reasons(made: Verdict, finite: bool) -> list[str]:
     if not finite:
         return ["its logits are not finite"]
-    low, most = made.delta_interval[0], 100 * made.max_drop
-    allowed = f"{most:g} point{'' if most == 1 else 's'}"
+    low, allowed = made.delta_interval[0], _points(made.max_drop)
     found = []
     if made.snr_db < LEAST_DB:
         found.append(f"its logits are {made.snr_db:.1f} dB above their error, which is no likeness")

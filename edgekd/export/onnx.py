@@ -178,7 +178,6 @@ def _judged(task: Task, found: Logits, max_drop: float) -> Verdict:
 
 def _explained(task: Task, file: Path, float_file: Path) -> dict[str, Any]:
     """Where on the way from the network to the file its error appears."""
-    preprocess, pixels = task.backbone.preprocess, task.images.pixels
-    chosen = np.linspace(0, len(pixels) - 1, min(EXPLAINED, len(pixels))).round().astype(np.int64)
-    found = explain(task.network, preprocess, pixels[chosen], file, float_file)
-    return found.to_dict()
+    preprocess = task.backbone.preprocess
+    pixels = sample(task.images, EXPLAINED, preprocess)
+    return explain(task.network, preprocess, pixels, file, float_file).to_dict()

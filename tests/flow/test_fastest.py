@@ -117,6 +117,14 @@ def test_a_gain_that_does_not_come_back_is_none(contest: Any) -> None:
     assert "not repeatable here, so fp32 stays" in reasons[0]
 
 
+def test_a_small_gain_has_to_come_back_too(contest: Any) -> None:
+    """1.01 is within 5 % of 0.97, and no gain."""
+    first = {"int8": (0.97, "int8 is 2-4 % faster (95 %)")}
+    made, reasons = contest(first, {"int8": (1.01, "no difference seen")})
+    assert kept(made) == "fp32"
+    assert "not repeatable here, so fp32 stays" in reasons[0]
+
+
 def test_a_gain_that_comes_back_smaller_is_kept_and_said(contest: Any) -> None:
     first = {"int8": (0.50, "int8 is 49-51 % faster (95 %)")}
     made, reasons = contest(first, {"int8": (0.60, "int8 is 39-41 % faster (95 %)")})
