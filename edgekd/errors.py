@@ -11,6 +11,7 @@
     |  `- AccuracyError     a reduced precision loses more than it may
     |- DivergedError        training reached NaN or infinity
     `- DeviceError          a device or a runtime on it refused, with the reason
+       `- LinkError         the way to it was lost; what runs there may go on
 
 Every message says what was found, what was expected and what to do.
 """
@@ -110,6 +111,20 @@ class DivergedError(EdgeKDError):
 
 class DeviceError(EdgeKDError):
     """A device, or a runtime on it, refused."""
+
+
+class LinkError(DeviceError):
+    """The way to a device was lost; what was started there may be running still.
+
+    Args:
+        message: for the user.
+        beyond: whether the way seems to be there, and it is the program at its end that was ended
+            by a signal or says nothing.
+    """
+
+    def __init__(self, message: str, *, beyond: bool = False) -> None:
+        self.beyond = beyond
+        super().__init__(message)
 
 
 class UnknownNameError(UsageError):

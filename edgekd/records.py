@@ -15,6 +15,8 @@ from edgekd import __version__, intervals
 from edgekd.files import sha256
 
 SCHEMA_VERSION = 1
+WAIT = "runtime's default"
+"""How the CPU waits for a GPU: nothing sets it, so CUDA spins or sleeps as it sees fit."""
 ENGINE = ".plan"
 """Of TensorRT; no other runtime reads it."""
 
@@ -38,9 +40,14 @@ def measured(
         "runtime": one["runtime"],
         "policy": _policy(policy, one, found),
         "timing": loads | one["timing"],
-        "sustained": [],
-        "memory": {"peak_rss_bytes": one["peak_rss_bytes"], "peak_device_bytes": None},
-        "energy": None,
+        "sweep": one["sweep"],
+        "sustained": one["sustained"],
+        "memory": {
+            "peak_rss_bytes": one["peak_rss_bytes"],
+            "peak_device_bytes": one["peak_device_bytes"],
+            "unified": one["unified_memory"],
+        },
+        "energy": one["energy"],
         "layers": one["layers"],
         "verdict": {
             "state": verdict["state"],
@@ -63,14 +70,17 @@ def _policy(
     asked: Mapping[str, Any], one: Mapping[str, Any], found: Mapping[str, Any]
 ) -> dict[str, Any]:
     """How it was measured, as it came about."""
+    on_cpu = asked["provider"].startswith("CPU")
+    transfers = "excluded" if one["clock"] == "compute" else "included"
     return {
-        "clock": "inference",
+        "clock": one["clock"],
         "batch_size": asked["batch_size"],
         "threads": one["threads"],
-        "spinning": asked["spinning"],
-        "affinity": found["device"]["affinity"],
-        "cuda_graph": None,
-        "transfers": None if asked["provider"].startswith("CPU") else "included",
+        "spinning": asked["spinning"] if asked["runtime"] == "ort" else None,
+        "wait": None if on_cpu else WAIT,
+        "affinity": one["affinity"],
+        "cuda_graph": None if on_cpu else False,  # each run is enqueued anew, as in an application
+        "transfers": None if on_cpu else transfers,
         "input": one["input"],
         "order": "interleaved" if found["comparisons"] else "alone",
     }
@@ -141,17 +151,24 @@ def graph_facts(path: Path) -> tuple[int | None, str]:
 _FLOATS = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}  # onnx.TensorProto's numbers
 
 
+def failure(device: str, models: Sequence[str], message: str) -> dict[str, Any]:
+    """That a device could not measure models, where others could."""
+    found = {"device": device, "models": list(models), "message": message}
+    return head() | {"failure": found}
+
+
 def accuracy(
-    answers: Mapping[str, Any] | None,
-    truth: Sequence[int] | None,
-    reference: Sequence[int] | None,
+    answers: Mapping[str, Any] | None, truth: Sequence[int] | None
 ) -> dict[str, Any] | None:
     """What the agent's answers are worth; None where it was given no images."""
     if answers is None:
         return None
-    record = intervals.accuracy(answers["predictions"], truth, reference)
+    record = intervals.accuracy(answers["predictions"], truth)
     hits = answers["top5_hits"]
-    return record | {"top5": None if hits is None else hits / record["n"]}
+    return record | {
+        "top5": None if hits is None else hits / record["n"],
+        "disagreements": None,
+    }
 
 
 def sample_lines(event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -6,14 +6,10 @@ without one, what is detected decides.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
-from edgekd.errors import RecipeError
-from edgekd.profiles import find_profile
-from edgekd.strict import check_ranges, freeze, one_of
+from edgekd.strict import check_ranges, one_of
 
 FLAVOURS = ("vnni", "avx2", "arm64", "tensorrt", "tensorrt8")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -47,24 +43,6 @@ class Target:
             ),
             opsets=(lambda pair: pair[0] <= pair[1], "the lowest, then the highest"),
         )
-
-
-def read_target(name: str) -> Target:
-    """The target of a device profile, by its name or its path.
-
-    Raises:
-        UnknownNameError: there is no such profile.
-        RecipeError: it cannot be read.
-    """
-    path = find_profile("devices", name)
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot read the device profile {path}: {error}.") from error
-    try:
-        return freeze(Target, {"name": Path(name).stem} | table.get("export", {}))
-    except RecipeError as error:
-        raise RecipeError(f"{path}, section export: {error}", error.key) from error
 
 
 def flavour_of(machine: str, cpu_flags: Collection[str]) -> str:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from runpy import run_path
 
 import pytest
 
 import edgekd as package
-from edgekd.devices import Device, describe, reach, ssh
+from edgekd.agent import locking, turns
+from edgekd.devices import Device, _posix, describe, reach, ship
 from edgekd.devices._hosts import parse
+from edgekd.devices._posix import Posix
 from edgekd.devices._refusals import refusal
+from edgekd.devices._scripts import CLEAR, IN_USE, KEEP, NO_ROOM
 from edgekd.devices.local import Local
-from edgekd.devices.ssh import FOLDER, KEEP, Ssh
+from edgekd.devices.ssh import FOLDER, over_ssh
 from edgekd.errors import DeviceError, UnknownNameError, UsageError
 from tests.cli.conftest import Command, edgekd
 from tests.sshd import Server, needs_sshd, serving
@@ -50,7 +55,7 @@ def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @needs_sshd
 def test_three_verbs(server: Server, tmp_path: Path) -> None:
-    device: Device = Ssh(server.address)
+    device: Device = over_ssh(server.address)
     (tmp_path / "a.bin").write_bytes(bytes(range(256)) * 1000)
     device.push(tmp_path / "a.bin", "0123/a.bin")
     assert [file.name for file in (server.home / FOLDER / "0123").iterdir()] == ["a.bin"]
@@ -65,33 +70,110 @@ def test_three_verbs(server: Server, tmp_path: Path) -> None:
 
 @needs_sshd
 def test_what_is_there_is_not_sent_again(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("content")
-    Ssh(server.address).push(tmp_path / "a.txt", "4567/a.txt")
-    assert sum("cat >" in command for command in server.commands()) == 1
-    Ssh(server.address).push(tmp_path / "a.txt", "4567/a.txt")
-    assert [command for command in server.commands() if "cat >" in command] == []
+    sent = {f"0123/{name}": tmp_path / name for name in (ODD, "b.txt")}
+    for file in sent.values():
+        file.write_text("content")
+    job = {"agent": 2, "task": "describe"}
+    for expected in (4, 1):  # two files, the agent and the job; then the job
+        ship(reach(f"{server.address}{sys.executable}"), job, sent, 60)
+        commands = server.commands()
+        assert sum("cat >" in command for command in commands) == expected
+    assert len(commands) == 4  # what is missing, the job, the run, and the job is removed
+    sizes = {"0123/b.txt": 7, "none": 7, "0123": 7, f"0123/{ODD}": 8}
+    assert over_ssh(server.address).missing(sizes) == ["none", "0123", f"0123/{ODD}"]
+
+
+@needs_sshd
+def test_an_agent_that_was_cut_short_is_sent_again(server: Server) -> None:
+    """As a power cut may leave it, under its name."""
+    device = over_ssh(f"{server.address}{sys.executable}")
+    describe(device)
+    (zipped,) = (server.home / FOLDER).glob("*-agent.zip")
+    whole = zipped.read_bytes()
+    zipped.write_bytes(whole[:1000])
+    describe(device)
+    assert zipped.read_bytes() == whole
+
+
+@needs_sshd
+def test_a_shell_that_talks(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_posix, "HAS", "echo welcome")
+    with pytest.raises(DeviceError, match=r"said 'welcome\\n' where only numbers .* expected"):
+        over_ssh(server.address).missing({"a": 1})
+
+
+LONG_AGO = time.time() - 31 * 24 * 3600
+OLD, USED, FRESH = (number * 16 for number in "0ab")
+RUN = f"run-{'9' * 16}"
+
+
+def aged(*paths: Path) -> None:
+    """Files, made where there are none, that nobody used for long; the last ones' folders too."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for path in [each for file in paths for each in (file, file.parent)]:
+        os.utime(path, (LONG_AGO, LONG_AGO))
 
 
 @needs_sshd
 def test_what_nobody_uses_is_removed(server: Server, tmp_path: Path) -> None:
-    device, there = Ssh(server.address), server.home / FOLDER
-    (tmp_path / "a").write_text("a")
-    for place in ("run-1/-x y$", "old/a", "used/a", "fresh/a", "old-job.json"):
+    device, there = over_ssh(server.address), server.home / FOLDER
+    (tmp_path / "a").write_text("a" * 5000)
+    for place in (f"{RUN}/-x y$", f"{OLD}/a", f"{USED}/a", f"{FRESH}/a"):
         device.push(tmp_path / "a", place)
-    long_ago = time.time() - 31 * 24 * 3600
-    for place in ("old/a", "used/a", "old-job.json"):
-        os.utime(there / place, (long_ago, long_ago))
-    (there / "empty").mkdir()
-    os.utime(there / "empty", (long_ago, long_ago))
-    device.push(tmp_path / "a", "used/a")  # it is there: it is not sent, and it is used
-    device.remove(["run-1/-x y$", "none/here"])
+    stay = ["venv-0123456789ab/python", ".edgekd", "edgekd.lock", f"{USED}/a"]
+    go = [f"{OLD}/a", f"{RUN}-job.json", f"{OLD}-agent.zip", f"{OLD}-agent.zip.01234567.part"]
+    aged(there / ".edgekd-venv-x" / "python", *(there / place for place in [*stay, *go]))
+    (there / ("c" * 16)).mkdir()
+    os.utime(there / ("c" * 16), (LONG_AGO, LONG_AGO))
+    assert device.missing({f"{USED}/a": 5000}) == []  # which says that it is used
+    device.remove([f"{RUN}/-x y$", "none/here"])
     left = {file.relative_to(there).as_posix() for file in there.rglob("*") if file.is_file()}
-    assert {"used/a", "fresh/a"} <= left
-    assert not left & {"old/a", "old-job.json", "run-1/-x y$"}
-    assert not (there / "run-1").exists()
-    assert not (there / "empty").exists()
+    assert {*stay, f"{FRESH}/a"} <= left
+    assert not left & {*go, f"{RUN}/-x y$"}
+    for gone in (RUN, "c" * 16, ".edgekd-venv-x"):
+        assert not (there / gone).exists()
     with pytest.raises(DeviceError, match="outside of the folder"):
         device.remove(["../a"])
+
+
+@needs_sshd
+def test_what_is_not_edgekds_stays_however_old(server: Server, tmp_path: Path) -> None:
+    place = tmp_path / "work"
+    mine = [
+        place / name for name in ("thesis.tex", "docs/photo.jpg", ".hidden", "run-1/a", "b.part")
+    ]
+    aged(*mine, place / OLD / "a", place / "empty" / "a")
+    (place / "empty" / "a").unlink()
+    os.utime(place / "empty", (LONG_AGO, LONG_AGO))
+    (place / FRESH).symlink_to(place / "docs")
+    over_ssh(server.address, folder=str(place)).remove([])
+    assert all(path.is_file() for path in mine)
+    assert (place / "empty").is_dir()
+    assert not (place / OLD / "a").exists()
+
+
+@needs_sshd
+def test_the_home_folder_there_is_refused_whatever_leads_to_it(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(server.home)
+    (tmp_path / "root").symlink_to("/")
+    (tmp_path / "a").write_text("a")
+    aged(server.home / OLD / "keys")
+    for folder in (server.home, server.home.parent, tmp_path / "link", tmp_path / "root"):
+        device = over_ssh(server.address, folder=str(folder))
+        words = "is the home folder there, or holds it; expected one for edgekd alone"
+        for verb in (
+            partial(device.push, tmp_path / "a", f"{OLD}/a"),
+            partial(device.run, ["true"], 30),
+            partial(device.remove, [f"{OLD}/keys"]),
+            device.clear,
+        ):
+            with pytest.raises(DeviceError, match=words):
+                verb()
+    assert (server.home / OLD / "keys").is_file()
 
 
 def test_a_push_that_is_too_slow_is_not_a_full_disk(
@@ -102,16 +184,16 @@ def test_a_push_that_is_too_slow_is_not_a_full_disk(
     )
     (tmp_path / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(ssh, "PATIENCE", 0.5)
+    monkeypatch.setattr(_posix, "PATIENCE", 0.5)
     (tmp_path / "a").write_text("a")
     with pytest.raises(DeviceError, match="so the link is slower than 20 kB/s or hangs") as caught:
-        Ssh("me@there").push(tmp_path / "a", "0/a")
+        over_ssh("me@there").push(tmp_path / "a", "0/a")
     assert "disk" not in str(caught.value)
 
 
 @needs_sshd
 def test_odd_names_and_arguments_are_taken_as_they_are(server: Server, tmp_path: Path) -> None:
-    device = Ssh("edge")
+    device = over_ssh("edge")
     (tmp_path / ODD).write_text("odd")
     device.push(tmp_path / ODD, f"89ab/{ODD}")
     show = "import sys; print(open(sys.argv[1]).read(), *sys.argv[2:], sep='|')"
@@ -125,12 +207,12 @@ def test_odd_names_and_arguments_are_taken_as_they_are(server: Server, tmp_path:
 
 @needs_sshd
 def test_one_connection_serves_all_and_ends_with_the_device(server: Server) -> None:
-    device = Ssh(server.address)
+    device = over_ssh(server.address)
     for _ in range(3):
         device.run(["true"], 30)
     log = server.folder / "log"
     before = log.read_text().count("Accepted publickey")
-    private = Path(next(o for o in device._ssh if "ControlPath" in o).partition("=")[2]).parent
+    private = next(Path(o.partition("=")[2]).parent for o in device.link.command() if "Path=" in o)
     assert private.stat().st_mode & 0o077 == 0
     device.run(["true"], 30)
     assert log.read_text().count("Accepted publickey") == before
@@ -140,7 +222,7 @@ def test_one_connection_serves_all_and_ends_with_the_device(server: Server) -> N
 
 @needs_sshd
 def test_paths_stay_inside(server: Server, tmp_path: Path) -> None:
-    device = Ssh(server.address)
+    device = over_ssh(server.address)
     (tmp_path / "a").write_text("")
     for remote in ("../a", "/a", "b/../../a", ""):
         with pytest.raises(DeviceError, match="outside of the folder"):
@@ -154,12 +236,101 @@ def test_paths_stay_inside(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_cut_on_the_way_is_not_kept(tmp_path: Path) -> None:
-    target, part = tmp_path / "deep" / "a", tmp_path / "deep" / "a.part"
-    arguments = ["sh", "-c", KEEP, "sh", str(target), str(part)]
-    assert subprocess.run([*arguments, "10"], input=b"12345", check=False).returncode == 1
+    target = tmp_path / "deep" / "a"
+    arguments = ["sh", "-c", KEEP, "sh", str(tmp_path), "./deep/a", "./deep/a.part"]
+    assert subprocess.run([*arguments, "10"], input=b"12345", check=False).returncode == NO_ROOM
     assert list((tmp_path / "deep").iterdir()) == []
     assert subprocess.run([*arguments, "5"], input=b"12345", check=False).returncode == 0
     assert target.read_bytes() == b"12345"
+
+
+@needs_sshd
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_folder_of_ones_own(server: Server, tmp_path: Path, absolute: bool) -> None:
+    place = tmp_path / "there" if absolute else server.home / "own" / "folder"
+    device = over_ssh(server.address, folder=str(place) if absolute else "~/own/folder")
+    (tmp_path / "a").write_text("a")
+    device.push(tmp_path / "a", "0123456789abcdef/a")
+    assert (place / "0123456789abcdef/a").read_text() == "a"
+    assert device.run(["cat", "0123456789abcdef/a"], 30) == "a"
+    device.clear()
+    assert not place.exists()
+    assert place.parent.exists()
+
+
+@needs_sshd
+def test_of_a_folder_that_was_there_only_edgekds_own_goes(server: Server, tmp_path: Path) -> None:
+    place = tmp_path / "there"
+    (place / "run-away").mkdir(parents=True)
+    device = over_ssh(server.address, folder=str(place))
+    for name in (
+        "lock",
+        "edgekd.lock",
+        "venv-0123456789ab/bin/python",
+        ".edgekd-venv-x/bin/python",
+        "run-0123456789abcdef/said",
+    ):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("")
+    device.clear(environments=False)
+    left = {"run-away", "lock", "venv-0123456789ab"}
+    assert {path.name for path in place.iterdir()} == left
+    device.clear()
+    assert {path.name for path in place.iterdir()} == {"run-away", "lock"}
+
+
+@needs_sshd
+def test_a_run_that_lives_is_not_cleared(server: Server) -> None:
+    device, there = over_ssh(server.address), server.home / FOLDER
+    device.run(["mkdir", "-p", OLD], 30)
+    job = {"owner": "her@desk", "limit_s": 90.0, "models": [{"name": "tiny"}]}
+    with turns.take_turn(there, job, lambda _: None):
+        words = (
+            r"her@desk has been using .*for [0-9] s \(profile tiny\), for .* Nothing was removed"
+        )
+        with pytest.raises(DeviceError, match=words):
+            device.clear()
+        assert (there / OLD).is_dir()
+    device.clear()
+    assert not there.exists()
+
+
+def test_who_holds_a_device_is_asked_without_flock_too(tmp_path: Path) -> None:
+    """As on a Mac."""
+    (tmp_path / "bin").mkdir()
+    for name in ("cat", "sleep", "rm", "ls", "sh"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    place = tmp_path / "there"
+    place.mkdir()
+    command = [str(tmp_path / "bin/sh"), "-c", CLEAR, "sh", str(place), sys.executable, "yes"]
+    bare = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path / "bin")}
+    with turns.take_turn(place, {"owner": "her@desk"}, lambda _: None):
+        done = subprocess.run(command, env=bare, capture_output=True, text=True, check=False)
+        assert done.returncode == IN_USE
+        assert "her@desk" in done.stdout
+        assert (place / turns.LOCK).is_file()
+    subprocess.run(command, env=bare, check=True)
+    assert list(place.iterdir()) == []
+
+
+@needs_sshd
+def test_clocks_that_a_dead_run_left_fixed_are_set_back_first(
+    server: Server, tmp_path: Path
+) -> None:
+    device = over_ssh(f"{server.address}{sys.executable}")
+    kept = server.home / locking.FOLDER / locking.FILE
+    governor = tmp_path / "scaling_governor"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    state = {"pid": 4_000_000, "born": "7", "boot": boot, "governors": {str(governor): "ondemand"}}
+    for python, now in (("/no/python", "performance"), (sys.executable, "ondemand")):
+        describe(device)  # so that the agent is there
+        governor.write_text("performance")
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps(state))
+        over_ssh(server.address, python=python).clear()
+        assert not (server.home / FOLDER).exists()
+        assert governor.read_text() == now
+        assert kept.exists() == (now == "performance")  # else the next run finds it
 
 
 # ---- how programs end ----
@@ -167,7 +338,7 @@ def test_a_file_that_was_cut_on_the_way_is_not_kept(tmp_path: Path) -> None:
 
 @needs_sshd
 def test_how_programs_end(server: Server, tmp_path: Path) -> None:
-    device = Ssh(server.address)
+    device = over_ssh(server.address)
     (tmp_path / "a").write_text("")
     device.push(tmp_path / "a", "a")
     with pytest.raises(DeviceError, match=r"sh ended with exit code 7\. It said: no luck"):
@@ -189,8 +360,8 @@ def test_what_runs_there_ends_with_whoever_started_it(server: Server) -> None:
     """The agent's promise: a killed edgekd leaves nothing behind on the device."""
     wait = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
     code = (
-        "from edgekd.devices.ssh import Ssh\n"
-        f"Ssh({server.address!r}).run([{sys.executable!r}, '-c', {wait!r}], 60, "
+        "from edgekd.devices.ssh import over_ssh\n"
+        f"over_ssh({server.address!r}).run([{sys.executable!r}, '-c', {wait!r}], 60, "
         "lambda line: print(line, end='', flush=True))"
     )
     with subprocess.Popen(
@@ -232,7 +403,7 @@ def test_a_model_is_measured_over_ssh(server: Server, tmp_path: Path, edgekd: Co
     kept = {file.name for file in (server.home / FOLDER).rglob("*") if file.is_file()}
     assert "tiny.onnx" in kept
     assert any(name.endswith("-agent.zip") for name in kept)
-    assert not [name for name in kept if name.endswith(("job.json", ".npy"))]
+    assert not [name for name in kept if name.endswith(("job.json", ".jsonl", "worker.json"))]
     assert not list((server.home / FOLDER).glob("run-*"))
 
 
@@ -252,7 +423,7 @@ def test_an_unknown_host_is_refused(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     words = rf"host key is not known yet.*ssh -p {server.port} -l {getpass.getuser()} 127\.0\.0\.1"
     with pytest.raises(DeviceError, match=words):
-        Ssh(server.address).push(tmp_path / "a", "a")
+        over_ssh(server.address).push(tmp_path / "a", "a")
     assert server.commands() == []
     assert (server.folder / "known_hosts").read_text() == ""
 
@@ -261,7 +432,7 @@ def test_an_unknown_host_is_refused(server: Server, tmp_path: Path) -> None:
 def test_a_changed_host_is_refused(server: Server) -> None:
     server.know(server.public("another"))
     with pytest.raises(DeviceError, match=r"host key is not the one that was known.*ssh-keygen -R"):
-        Ssh(server.address).run(["true"], 30)
+        over_ssh(server.address).run(["true"], 30)
     assert server.commands() == []
 
 
@@ -269,21 +440,21 @@ def test_a_changed_host_is_refused(server: Server) -> None:
 def test_a_key_it_does_not_accept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.use("another", monkeypatch)
     with pytest.raises(DeviceError, match=r"does not accept any key of yours.*ssh-copy-id"):
-        Ssh(server.address).pull("a", server.folder / "a")
+        over_ssh(server.address).pull("a", server.folder / "a")
     assert not (server.folder / "a").exists()
 
 
 @needs_sshd
 def test_nothing_listens(server: Server) -> None:
     with pytest.raises(DeviceError, match=r"nothing listens there.*Connection refused"):
-        Ssh("ssh://127.0.0.1:1").run(["true"], 30)
+        over_ssh("ssh://127.0.0.1:1").run(["true"], 30)
 
 
 def test_no_ssh_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a").write_text("")
     with pytest.raises(DeviceError, match=r"ssh cannot be run here.*Install OpenSSH's client"):
-        Ssh("me@there").push(tmp_path / "a", "a")
+        over_ssh("me@there").push(tmp_path / "a", "a")
     with pytest.raises(UnknownNameError):
         reach("edge")
 
@@ -301,7 +472,7 @@ def test_no_ssh_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 def test_what_ssh_says(said: str, words: str) -> None:
     with pytest.raises(DeviceError, match=words):
-        raise DeviceError(refusal(said, "pi", "ssh me@pi"))
+        raise DeviceError(refusal(said, "pi", "ssh me@pi")[0])
 
 
 # ---- names ----
@@ -312,7 +483,7 @@ def test_names_are_reached(server: Server) -> None:
     assert isinstance(reach("local"), Local)
     there = reach("edge")  # a Host of the configuration
     assert (there.name, there.python) == ("ssh://edge", "python3")
-    assert isinstance(there, Ssh)
+    assert isinstance(there, Posix)
     with pytest.raises(UnknownNameError, match=r"no device 'edgy'.*There are: local, ssh://user@"):
         reach("edgy")
 

@@ -1,8 +1,11 @@
 """``python -m edgekd.agent job.json``: a job in, JSON lines out.
 
-What it does is the job's ``task``: ``profile`` (measure models; the default), ``describe`` (say
-what is here) or ``build`` (make a TensorRT engine and let it answer). The last line is
+What it does is the job's ``task`` (:data:`edgekd.agent.tasks.TASKS`). The last line is
 ``{"event": "result", ...}``, or ``{"event": "error", "kind", "message"}``.
+
+``python -m edgekd.agent keep RUN-job.json LINES`` does the same in a process of its own that goes
+on when the link is cut, and prints its lines from one on; ``stop RUN-job.json`` ends it.
+``clocks`` sets back what a run that died left fixed.
 
 Models run in child processes (``python -m edgekd.agent job.json STEP ...``): a runtime that this
 CPU cannot execute, or a model too big for its memory, ends the child and becomes a sentence here.
@@ -17,40 +20,47 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
-from edgekd.agent import facts
-from edgekd.agent.children import run_child
-from edgekd.agent.failures import AgentError, Crash, explain, explain_import
+from edgekd.agent import keeper, locking
+from edgekd.agent.children import HELD
+from edgekd.agent.failures import AgentError
+from edgekd.agent.tasks import run_job
+from edgekd.agent.worker import failed, last_word, read_job
 
 Event = Dict[str, Any]
-AGENT = 1  # the version of what goes in and comes out
 FAILED = 1
 ABANDONED = 3
-BUILT = ("trt",)  # runtimes that make something of a model before they can open it
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""From 1.29 on, ONNX Runtime tells its makers what it runs, in a thread beside the model, and keeps
+files of its own in the home folder, unless this is set before (microsoft/onnxruntime#27379)."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a job, or the steps of one; the exit code says whether all went well."""
+    """Run a job, or the steps of one, or keep one; the exit code says whether all went well."""
+    os.environ.setdefault(NO_TELEMETRY, "1")  # for all that is started from here
+    if argv[:1] == ["keep"] and len(argv) == 3 and argv[2].isdigit():
+        keeper.keep(Path(argv[1]), int(argv[2]))
+        return 0
+    if argv[:1] == ["stop"] and len(argv) == 2:
+        keeper.stop(Path(argv[1]))
+        return 0
+    if list(argv) == ["clocks"]:
+        locking.restore(locking.place(Path.cwd()))
+        return 0
     try:
         path, steps = Path(argv[0]), list(argv[1:])
-        job = json.loads(path.read_text("utf-8"))
-        if job.get("agent") != AGENT:
-            raise AgentError("job", f"{path} is for agent {job.get('agent')}, this is {AGENT}.")
-    except (AgentError, IndexError, OSError, ValueError) as error:
-        return _failed(AgentError("job", f"expected a job of edgekd's: agent job.json ({error})"))
-    if job.get("exit_with_stdin"):
-        threading.Thread(target=_leave_with_stdin, daemon=True).start()
-    try:
-        if steps:
-            _run_steps(path, steps, str(job.get("task") or "profile"))
-        else:
-            emit({"event": "result", **_run_job(path, job)})
+        job = read_job(path)
+    except IndexError:
+        return _end(failed(AgentError("job", "expected a job of edgekd's: agent job.json")))
     except AgentError as error:
-        return _failed(error)
-    except ImportError as error:
-        return _failed(explain_import(str(error)) or AgentError("module", str(error)))
-    return 0
+        return _end(failed(error))
+    if not steps:
+        return _end(last_word(lambda: run_job(path, job, emit)))
+    if os.environ.get(HELD):
+        threading.Thread(target=_leave_with_stdin, daemon=True).start()
+    last = last_word(lambda: _run_steps(path, steps, str(job.get("task") or "profile")))
+    return _end(last) if last["event"] == "error" else 0
 
 
 def emit(event: Event) -> None:
@@ -59,99 +69,19 @@ def emit(event: Event) -> None:
     sys.stdout.flush()
 
 
-def _failed(error: AgentError) -> int:
-    emit({"event": "error", "kind": error.kind, "message": str(error)})
-    return FAILED
+def _end(last: Event) -> int:
+    emit(last)
+    return FAILED if last["event"] == "error" else 0
 
 
 def _leave_with_stdin() -> None:
-    """End this process when whoever started it is gone: a cut ssh leaves no orphans."""
+    """End this process when the one that started it is gone: no child outlives its agent."""
     while os.read(0, 4096):  # not sys.stdin, whose lock aborts Python if it ends meanwhile
         pass
     os._exit(ABANDONED)
 
 
-def _run_job(path: Path, job: Event) -> Event:
-    """All steps of the job's task, each in the process it needs."""
-    task = str(job.get("task") or "profile")
-    if task not in _TASKS:
-        raise AgentError("job", f"the task is {task!r}; expected one of {', '.join(_TASKS)}.")
-    device = facts.describe()
-    emit({"event": "hello", "agent": AGENT, "pid": os.getpid(), "device": device})
-    return {"device": device, **_TASKS[task](path, job, device)}
-
-
-def _describe(path: Path, job: Event, device: Event) -> Event:
-    """What runtimes need to know of the device; a library that crashes is an answer too."""
-    try:
-        found: Event = _in_child(path, ["describe"], job, ["its probe"])["describe"]
-    except AgentError as error:
-        found = {"cuda": None, "tensorrt": None, "error": str(error)}
-    return found
-
-
-def _build(path: Path, job: Event, device: Event) -> Event:
-    """An engine, then what it says about the job's images: in a process that built nothing."""
-    names = [Path(str(job["build"]["onnx"])).name]
-    built: Event = _in_child(path, ["build"], job, names)["build"]
-    if job.get("images"):
-        built = {**built, **_in_child(path, ["answers"], job, names)["answers"]}
-    return built
-
-
-def _profile(path: Path, job: Event, device: Event) -> Event:
-    """Measure models."""
-    before = facts.moment()
-    names = [model["name"] for model in job["models"]]
-    found: Event = {}
-    if job["runtime"] in BUILT:
-        for index, name in enumerate(names):  # apart: building takes memory, and can take the GPU
-            _in_child(path, [f"prepare:{index}"], job, [name])
-    if len(names) == 1:  # one process is enough: it holds one model
-        found.update(_in_child(path, ["inspect:0", "bench"], job, names))
-    else:
-        for index, name in enumerate(names):
-            found.update(_in_child(path, [f"inspect:{index}"], job, [name]))
-        found.update(_in_child(path, ["bench"], job, names))
-    after = facts.moment()
-    if job.get("images"):
-        for index, name in enumerate(names):
-            found.update(_in_child(path, [f"accuracy:{index}"], job, [name]))
-    bench = found["bench"]
-    return {
-        "warnings": facts.warnings(device, before),
-        "moments": {"before": before, "during": bench["during"], "after": after},
-        "models": [_model(found, index) for index in range(len(names))],
-        "comparisons": bench["comparisons"],
-    }
-
-
-def _model(found: Event, index: int) -> Event:
-    bench = found["bench"]
-    return {
-        **found[f"inspect:{index}"],
-        "timing": bench["timings"][index],
-        "verdict": bench["verdicts"][index],
-        "reopened": bench["reopened"],
-        "accuracy": found.get(f"accuracy:{index}"),
-    }
-
-
-def _in_child(path: Path, steps: List[str], job: Event, names: Sequence[str]) -> Event:
-    """The values of steps run in a process of their own, by step."""
-    free = facts.moment()["free_bytes"]
-    ended = run_child([str(path), *steps], emit)
-    if ended.error is not None:
-        raise ended.error
-    if ended.code != 0:
-        models, cpu = " and ".join(names), facts.cpu_model()
-        raise explain(
-            Crash(ended.code, ended.stderr, models, str(job.get("runtime", "a probe")), cpu, free)
-        )
-    return ended.values
-
-
-def _run_steps(path: Path, steps: Sequence[str], task: str) -> None:
+def _run_steps(path: Path, steps: Sequence[str], task: str) -> Event:
     """The child's side."""
     shelf, job = _shelf(path, task)
     logging.getLogger("edgekd.agent").addHandler(_Notes())
@@ -161,6 +91,7 @@ def _run_steps(path: Path, steps: Sequence[str], task: str) -> None:
         arguments = [int(index)] if index else []
         value = getattr(shelf, name)(job, *arguments, emit)
         emit({"event": "value", "step": step, "value": value})
+    return {}
 
 
 def _shelf(path: Path, task: str) -> Tuple[Any, Any]:
@@ -180,13 +111,6 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         emit({"event": "note", "text": record.getMessage()})
-
-
-_TASKS: Dict[str, Callable[[Path, Event, Event], Event]] = {
-    "profile": _profile,
-    "describe": _describe,
-    "build": _build,
-}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ anew for every block where that is cheap: where a model lies in memory alone mov
 from __future__ import annotations
 
 import gc
-import time
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Sequence
 
@@ -17,30 +16,13 @@ import numpy as np
 
 from edgekd.agent.race import Race, Rules, Sample, WarmUp, finished, summarise
 from edgekd.agent.runtimes import Arrays, Session
+from edgekd.agent.timekeeping import Clock
 
 AGREE = 0.03  # of the median, between two windows of the warm-up
 BLOCK_ROUNDS = 1000
 REWARM_RUNS = 5
 REOPEN_SHARE = 0.25  # of max_seconds, at most, may go into opening sessions again
 DISTURBED = 1.05  # wall time over CPU time, at one thread
-
-
-def _preemptions() -> int:
-    """How often the system took the CPU away from this process; 0 where it does not say."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Where time comes from; tests have one of their own."""
-
-    wall: Callable[[], int] = time.perf_counter_ns
-    cpu: Callable[[], int] = time.process_time_ns
-    preemptions: Callable[[], int] = _preemptions
 
 
 @dataclass(frozen=True)
@@ -67,13 +49,16 @@ def measure(
         on_block: called after each block, outside of any timing.
     """
     clock = clock or Clock()
+    first = clock.read()
     before = clock.wall()
     sessions = [entrant.open() for entrant in entrants]
     opening = _spent(before, clock)
     feeds = [entrant.feeds(session) for entrant, session in zip(entrants, sessions)]
     started = clock.wall()
     try:
-        race = Race([[] for _ in sessions], warm_up(sessions, feeds, rules, clock))
+        warmup = warm_up(sessions, feeds, rules, clock)
+        readings = [first, clock.read()]
+        race = Race([[] for _ in sessions], warmup, readings=readings, backwards=warmup.backwards)
         again = opening + REWARM_RUNS * _spent(started, clock) / race.warmup.n
         race.reopened = again * rules.blocks <= REOPEN_SHARE * rules.max_seconds
         began = clock.wall()
@@ -82,6 +67,7 @@ def measure(
                 _reopen(sessions, entrants, feeds, race.blocks)
             _block(sessions, feeds, race, rules, clock, _limit(race, rules, started, clock))
             race.seconds = _spent(began, clock)
+            race.readings.append(clock.read())
             summarise(race)
             if on_block is not None:
                 on_block(race)
@@ -99,14 +85,13 @@ def warm_up(
 ) -> WarmUp:
     """Run until two windows agree for every session, or a sixth of ``max_seconds`` is gone."""
     spent: List[List[int]] = [[] for _ in sessions]
-    started, n, check_at = clock.wall(), 0, rules.warmup_runs
+    started, n, check_at, seconds = clock.wall(), 0, rules.warmup_runs, 0.0
     while True:
         for index, session in enumerate(sessions):
-            before = clock.wall()
-            session.run(feeds[index][n % len(feeds[index])])
-            spent[index].append(clock.wall() - before)
-        n += 1
-        seconds = _spent(started, clock)
+            spent[index].append(duration(session, feeds[index][n % len(feeds[index])], clock))
+        n, before, seconds = n + 1, seconds, _spent(started, clock)
+        if seconds < before:
+            return WarmUp(n, "the clock ran backwards", backwards=1)
         if n >= check_at and seconds >= rules.warmup_seconds:
             if all(_settled(runs) for runs in spent):
                 window = max(n // 4, 5)
@@ -114,6 +99,15 @@ def warm_up(
             check_at = n + max(n // 8, 1)
         if _late(seconds, n, rules):
             return WarmUp(n, f"time limit: not steady after {seconds:.1f} s")
+
+
+def duration(session: Session, feed: Arrays, clock: Clock) -> int:
+    """Run once: the time in ns by the clock, or by the device's own events where it keeps them."""
+    before = clock.wall()
+    session.run(feed)
+    after = clock.wall()
+    own: Optional[int] = getattr(session, "device_ns", None)
+    return after - before if own is None else own
 
 
 def _late(seconds: float, n: int, rules: Rules) -> bool:
@@ -146,28 +140,26 @@ def _block(
             for place, index in enumerate(order(len(sessions), rounds)):
                 turn = 2 * rounds + place // len(sessions)
                 feed = feeds[index][turn % len(feeds[index])]
-                race.samples[index].append(_run(sessions[index], feed, race.blocks, rules, clock))
+                race.add(index, timed_run(sessions[index], feed, race.blocks, rules, clock))
             rounds += 1
             seconds = _spent(started, clock)
             full = 2 * rounds >= rules.block_runs and seconds >= rules.block_seconds
-            if full or rounds >= BLOCK_ROUNDS or seconds >= limit:
+            if full or rounds >= BLOCK_ROUNDS or seconds >= limit or seconds < 0:
                 break
     finally:
         gc.enable()
     race.blocks += 1
 
 
-def _run(session: Session, feed: Arrays, block: int, rules: Rules, clock: Clock) -> Sample:
+def timed_run(session: Session, feed: Arrays, block: int, rules: Rules, clock: Clock) -> Sample:
     """Time one run; the CPU's clock is read outside of the wall's, so that it is never less."""
     preempted = clock.preemptions()
-    cpu = clock.cpu()
-    wall = clock.wall()
-    session.run(feed)
-    wall_ns = clock.wall() - wall
+    at_ns, cpu = clock.wall(), clock.cpu()
+    spent = duration(session, feed, clock)
     cpu_ns = clock.cpu() - cpu
     disturbed = clock.preemptions() > preempted
-    disturbed = disturbed or (rules.one_thread and wall_ns > DISTURBED * cpu_ns)
-    return Sample(wall, wall_ns, cpu_ns, disturbed, block)
+    disturbed = disturbed or (rules.one_thread and spent > DISTURBED * cpu_ns)
+    return Sample(at_ns, spent, cpu_ns, disturbed, block)
 
 
 def _reopen(

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Optional
 
+from edgekd.agent.system import read
+
 
 def cpu_limit(root: Path) -> Optional[float]:
     """CPUs' worth of time the process may use; None where there is no limit."""
@@ -31,14 +33,6 @@ def container(root: Path) -> Optional[str]:
         return "podman"
     found = re.search(r"docker|kubepods|lxc|containerd", read(root / "proc/1/cgroup") or "")
     return found.group(0) if found else None
-
-
-def read(path: Path) -> Optional[str]:
-    """A small file of the system's, trimmed; None where there is none."""
-    try:
-        return path.read_text("utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return None
 
 
 def _file(root: Path, name_v1: str, name_v2: str) -> Optional[str]:

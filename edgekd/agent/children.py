@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
-from edgekd.agent.failures import AgentError
+from edgekd.agent import facts
+from edgekd.agent.failures import AgentError, Crash, explain
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder, or the zip, that holds edgekd/
+HELD = "EDGEKD_HELD"
+"""Set for a child whose standard input is held open, and which has to end when that does."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,37 @@ class Ended:
     values: Dict[str, Any]
     error: Optional[AgentError]
     stderr: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A job that is being done: the way to processes of their own for its steps."""
+
+    path: Path
+    """The job's file."""
+    job: Mapping[str, Any]
+    device: Mapping[str, Any]
+    """As :func:`edgekd.agent.facts.describe` says."""
+    emit: Callable[[Dict[str, Any]], None]
+
+    def child(self, steps: Sequence[str], names: Sequence[str]) -> Dict[str, Any]:
+        """The values of steps run in one process of their own, by step.
+
+        Args:
+            steps: functions of the task's module, with the index of a model: ``inspect:0``.
+            names: the models in it, for messages.
+
+        Raises:
+            AgentError: the step's own, or what the process's end means.
+        """
+        free = facts.free_bytes()
+        ended = run_child([str(self.path), *steps], self.emit)
+        if ended.error is not None:
+            raise ended.error
+        if ended.code != 0:
+            who, runtime = " and ".join(names), str(self.job.get("runtime", "a probe"))
+            raise explain(Crash(ended.code, ended.stderr, who, runtime, facts.cpu_model(), free))
+        return ended.values
 
 
 def run_child(
@@ -38,7 +72,7 @@ def run_child(
             stdin=subprocess.PIPE,  # held open: the child ends when this process does
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**os.environ, "PYTHONPATH": _search_path(os.environ)},
+            env={**os.environ, HELD: "1", "PYTHONPATH": _search_path(os.environ)},
         ) as child:
             values, error = _listen(child.stdout or (), emit)
             code = child.wait()

@@ -49,12 +49,14 @@ def sentence(name: str, measured: Estimate, null: Estimate) -> str:
     """``B is 6-9 % faster (95 %)``, or ``no difference seen``.
 
     Nothing is claimed whose interval includes 1, nor less than twice the difference of the null
-    pair.
+    pair, nor what lies within the far end of the null pair's own interval: the 95 % interval alone
+    claims a difference of two equal models in 2 to 3 of 100 comparisons (simulated).
     """
     lo, hi, value = measured.lo, measured.hi, measured.value
     if lo is None or hi is None or value is None or lo <= 1 <= hi or not null.value:
         return "no difference seen"
-    if abs(math.log(value)) < 2 * abs(math.log(null.value)):
+    seen = abs(math.log(value))
+    if seen < 2 * abs(math.log(null.value)) or seen <= math.log1p(spread(null)):
         return "no difference seen"
     low, high = (1 - hi, 1 - lo) if hi < 1 else (lo - 1, hi - 1)
     return f"{name} is {_range(100 * low, 100 * high)} % {'faster' if hi < 1 else 'slower'} (95 %)"

@@ -1,4 +1,4 @@
-"""Percentiles, medians and their intervals: what a list of durations supports, and no more."""
+"""Medians and their intervals: what a list of durations supports, and no more."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
-CONFIDENCE = 0.95
-FLOOR_CONFIDENCE = 0.99
+Z95 = 1.959964  # of the normal distribution, two-sided 95 %
 TRIM = 0.15  # of the blocks, at either end
-PERCENTILES = (10.0, 50.0, 90.0, 95.0, 99.0)
 
 # Student's t, two-sided 95 %, for 1 to 30 degrees of freedom.
 _T95 = (
@@ -44,55 +42,11 @@ class Estimate:
         return {**short, "method": self.method}
 
 
-def samples_needed(percent: float) -> int:
-    """Fewest runs of which one lies beyond the percentile with 99 % confidence.
-
-    p50 needs 7, p90 44, p95 90, p99 459, p99.9 4603; p10 as many as p90.
-    """
-    inside = max(percent, 100 - percent) / 100
-    return math.ceil(math.log(1 - FLOOR_CONFIDENCE) / math.log(inside))
-
-
-def binomial_cdf(n: int, p: float) -> Any:
-    """P(at most k of n) for k = 0 .. n."""
-    k = np.arange(1, n + 1)
-    odds = math.log(p / (1 - p))
-    logs = np.concatenate([[0.0], np.cumsum(np.log((n - k + 1) / k) + odds)]) + n * math.log(1 - p)
-    return np.minimum(np.cumsum(np.exp(logs)), 1.0)  # (n + 1,)
-
-
-def order_ranks(n: int, percent: float, confidence: float = CONFIDENCE) -> Tuple[int, int]:
-    """Ranks, from 0, of the two runs that enclose the percentile whatever the distribution."""
-    tail = (1 - confidence) / 2
-    cdf = binomial_cdf(n, percent / 100)
-    lower = int(np.searchsorted(cdf, tail, side="right"))  # P(fewer than lower below) <= tail
-    upper = int(np.searchsorted(cdf, 1 - tail, side="left")) + 1
-    return max(lower - 1, 0), min(upper - 1, n - 1)
-
-
-def percentile(ordered: Sequence[float], percent: float) -> Estimate:
-    """A percentile of sorted durations, or ``n/a`` where there are too few runs for it."""
-    n, needed = len(ordered), samples_needed(percent)
-    if n < needed:
-        return Estimate(None, None, None, f"n/a ({n} runs, need {needed})")
-    low, high = order_ranks(n, percent)
-    rank = min(max(math.ceil(percent / 100 * n) - 1, 0), n - 1)
-    value = float(np.median(ordered)) if percent == 50 else float(ordered[rank])
-    return Estimate(value, float(ordered[low]), float(ordered[high]), "order statistics, 95 %")
-
-
-def percentiles(durations: Sequence[float]) -> Dict[str, Estimate]:
-    """``p10`` to ``p99``."""
-    ordered = np.sort(np.asarray(durations, dtype=np.float64)).tolist()
-    return {f"p{percent:g}": percentile(ordered, percent) for percent in PERCENTILES}
-
-
 def t_quantile(freedom: int) -> float:
     """Two-sided 95 % point of Student's t."""
     if freedom <= len(_T95):
         return _T95[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom)
+    return Z95 + (Z95**3 + Z95) / (4 * freedom)
 
 
 def centre_interval(values: Sequence[float]) -> Tuple[float, float]:
@@ -130,28 +84,6 @@ def variation(values: Sequence[float]) -> float:
     """Standard deviation as a share of the mean."""
     array = np.asarray(values, dtype=np.float64)
     return float(array.std(ddof=1) / array.mean()) if len(array) > 1 else 0.0
-
-
-def slope(times: Sequence[float], values: Sequence[float]) -> float:
-    """Theil-Sen: the median slope over all pairs, which a few outliers do not move."""
-    t, v = np.asarray(times, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    first, second = np.triu_indices(len(t), 1)
-    apart = t[second] != t[first]
-    if not apart.any():
-        return 0.0
-    first, second = first[apart], second[apart]
-    return float(np.median((v[second] - v[first]) / (t[second] - t[first])))
-
-
-def trend(values: Sequence[float]) -> float:
-    """Mann-Kendall's z: beyond 2.6 the values rise or fall more than chance would have them."""
-    v = np.asarray(values, dtype=np.float64)
-    n = len(v)
-    if n < 4:
-        return 0.0
-    first, second = np.triu_indices(n, 1)
-    score = float(np.sign(v[second] - v[first]).sum())
-    return score / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
 def two_modes(durations: Sequence[float]) -> Optional[Tuple[float, float]]:

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import signal
-import sys
 from dataclasses import dataclass
 from typing import Optional
 
-PACKAGES = {
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "numpy": "numpy",
-    "tensorrt": "tensorrt",
-}
-RELEASES = {  # runtime -> how to get a build that a CPU can execute
-    "ort": "Install another release on the device, for instance an older one: "
-    "python3 -m pip install 'onnxruntime<1.21'",
-    "openvino": "Install another release on the device (python3 -m pip install 'openvino==...'), "
-    "or use --runtime ort.",
-    "trt": "Install the TensorRT that was made for this device; on a Jetson, JetPack's.",
-    "trtexec": "Install the TensorRT that was made for this device; on a Jetson, JetPack's.",
-    "": "Install a build that was made for this device.",
-}
+from edgekd.agent import causes, releases
 
 
 class AgentError(Exception):
@@ -30,7 +14,8 @@ class AgentError(Exception):
 
     Args:
         kind: one word for programs: ``job``, ``module``, ``library``, ``model``, ``provider``,
-            ``gpu``, ``precision``, ``input``, ``output``, ``crash``, ``memory``, ``internal``.
+            ``gpu``, ``precision``, ``input``, ``output``, ``crash``, ``memory``, ``disk``,
+            ``architecture``, ``meter``, ``clocks``, ``internal``.
         message: a sentence for people.
     """
 
@@ -60,9 +45,12 @@ def explain(crash: Crash) -> AgentError:
     number = -crash.code if crash.code < 0 else crash.code - 128
     said = _tail(crash.stderr)
     who = f"{crash.runtime} with {crash.model}"
+    lacking = causes.of_system(crash.stderr)
+    if lacking is not None:
+        return AgentError(lacking.kind, f"{who}: {lacking.sentence} {said}")
     if number in _SIGNALS:
         kind, sentence = _SIGNALS[number]
-        release = RELEASES.get(crash.runtime, RELEASES[""])
+        release = releases.executable(crash.runtime, crash.cpu)
         text = sentence.format(who=who, cpu=crash.cpu, free=_free(crash), release=release)
         return AgentError(kind, f"{text} {said}".strip())
     if number > 0:
@@ -71,31 +59,15 @@ def explain(crash: Crash) -> AgentError:
 
 
 def explain_import(text: str) -> Optional[AgentError]:
-    """The sentence for a module or a library that is missing; None if that is not what happened."""
-    module = re.search(r"No module named '([\w.]+)'", text)
-    if module:
-        name = module.group(1).split(".")[0]
-        return AgentError(
-            "module",
-            f"{sys.executable} (Python {sys.version.split()[0]}) has no module {name!r}, which the "
-            f"agent needs. Install it there: {sys.executable} -m pip install "
-            f"{PACKAGES.get(name, name)}",
-        )
-    glibc = re.search(r"version [`'](GLIBC(?:XX)?_[\d.]+)' not found", text)
-    if glibc:
-        return AgentError(
-            "library",
-            f"the runtime was built for a newer system: it wants {glibc.group(1)}, which this one "
-            "lacks. Install an older release of the runtime, or update the system.",
-        )
-    library = re.search(r"(lib[\w+.-]+\.so[\w.]*): cannot open shared object file", text)
-    if library:
-        return AgentError(
-            "library",
-            f"the runtime needs {library.group(1)}, which is not on this device's library path. "
-            "Install the package that has it, or add its folder to LD_LIBRARY_PATH.",
-        )
-    return None
+    """The sentence for a module or a library that is missing or does not fit; None if none is."""
+    cause = causes.of_import(text)
+    return None if cause is None else AgentError(*cause)
+
+
+def explain_text(text: str) -> Optional[AgentError]:
+    """As :func:`explain_import`, for what any program said: a full disk and memory as well."""
+    cause = causes.of_import(text) or causes.of_system(text)
+    return None if cause is None else AgentError(*cause)
 
 
 def _tail(stderr: str, lines: int = 5) -> str:

@@ -157,14 +157,18 @@ def random_feed(inputs: Sequence[TensorSpec], batch: int, model: str, seed: int)
     return feed
 
 
+def cycle(count: int, batch: int) -> List[List[int]]:
+    """Which images are in each feed of a measurement; they come again where there are too few."""
+    feeds = min(POOL, max(1, -(-count // batch)))
+    return [[(index * batch + place) % count for place in range(batch)] for index in range(feeds)]
+
+
 def pool(images: Any, target: ImageInput, batch: int, normalise: Normalise) -> List[Arrays]:
-    """The feeds of a measurement: batches of these images, cycled where there are too few."""
-    count = min(POOL, max(1, -(-len(images) // batch)))
-    feeds = []
-    for index in range(count):
-        chosen = [(index * batch + place) % len(images) for place in range(batch)]
-        feeds.append({target.name: to_input(images[chosen], target, normalise)})
-    return feeds
+    """The feeds of a measurement: batches of these images."""
+    return [
+        {target.name: to_input(images[chosen], target, normalise)}
+        for chosen in cycle(len(images), batch)
+    ]
 
 
 def _no_picture(inputs: Sequence[TensorSpec], model: str) -> AgentError:

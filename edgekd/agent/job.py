@@ -8,10 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
+import numpy as np
+
 from edgekd.agent import facts, feeds
 from edgekd.agent.accuracy import read_array
+from edgekd.agent.decoding import Decoder, Fit, read_encoded
 from edgekd.agent.failures import AgentError
-from edgekd.agent.feeds import ImageInput, Normalise
+from edgekd.agent.feeds import POOL, ImageInput, Normalise
 from edgekd.agent.race import Rules
 from edgekd.agent.runtimes import Arrays, Runtime, Session, load
 
@@ -46,6 +49,8 @@ class Job:
     images: Optional[Path]
     targets: Optional[Path]
     preprocess: Optional[Mapping[str, Any]]
+    encoded: Optional[Path] = None
+    """A zip of image files."""
 
     @classmethod
     def read(cls, path: Path) -> Job:
@@ -65,6 +70,11 @@ class Job:
     def threads(self) -> int:
         """As asked for, or as many as there are physical cores."""
         return int(self.policy["threads"]) or facts.physical_cores()
+
+    @property
+    def clock(self) -> str:
+        """``inference``, ``end_to_end`` or ``compute``."""
+        return str(self.policy.get("clock") or "inference")
 
     @property
     def batch_size(self) -> int:
@@ -89,6 +99,7 @@ class Job:
             "batch_size": self.batch_size,
             "spinning": bool(self.policy["spinning"]),
             "interleaved": interleaved,
+            "events": self.clock == "compute",
         }
 
     def opener(self, model: Model, interleaved: bool = False) -> Callable[[], Session]:
@@ -102,24 +113,26 @@ class Job:
 
     def input_words(self) -> str:
         """Where the inputs come from, for the record."""
+        if self.clock == "end_to_end":
+            return "encoded images"
         if self.policy["input"] == "random":
             return "random"
         if self.images is not None:
             return "images"
         return "photos (scikit-learn)" if self.photos else "random (scikit-learn's photos are gone)"
 
-    def feeds(self, session: Session, model: Model) -> List[Arrays]:
-        """The inputs that a measurement of a model cycles through."""
+    def feeds(self, session: Session, model: Model, count: int = POOL) -> List[Arrays]:
+        """The inputs that a measurement of a model cycles through; so many, at most."""
         seed, batch = int(self.policy["seed"]), self.batch_size
         if self.policy["input"] == "random":
             return [
                 feeds.random_feed(session.inputs, batch, model.name, seed + index)
-                for index in range(feeds.POOL)
+                for index in range(count)
             ]
         target = self.image_input(session, model)
         feeds.batch_of(target.batch, batch, model.name)
         normalise = self.normalise(session) or Normalise()
-        return feeds.pool(self._pictures(target, model), target, batch, normalise)
+        return feeds.pool(self._pictures(target, model, count), target, batch, normalise)
 
     def image_input(self, session: Session, model: Model) -> ImageInput:
         """How a model takes pictures; a size it leaves free is the policy's or the images'."""
@@ -130,7 +143,7 @@ class Job:
 
     def normalise(self, session: Session) -> Optional[Normalise]:
         """From the job, else from the model's own metadata."""
-        if self.preprocess is not None:
+        if self.preprocess is not None and "mean" in self.preprocess:
             return Normalise.from_table(self.preprocess)
         if "edgekd.mean" in session.metadata:
             keys = ("mean", "std")
@@ -139,9 +152,28 @@ class Job:
             )
         return None
 
-    def _pictures(self, target: ImageInput, model: Model) -> Any:
-        """Decoded images enough for every feed, where there are as many."""
-        count = feeds.POOL * self.batch_size
+    def decoder(self, target: ImageInput) -> Decoder:
+        """Of image files, as the preprocessing says, to the size that a model takes."""
+        return Decoder(Fit.from_table(self.preprocess or {}, (target.height, target.width)))
+
+    def image_files(self, count: int = POOL) -> List[Any]:
+        """Encoded images enough for so many feeds, where there are as many."""
+        if self.encoded is None:
+            raise AgentError(
+                "job",
+                "the clock end_to_end begins at image files, and the job has none. Give images "
+                "(--data), or use --clock inference.",
+            )
+        return read_encoded(self.encoded, count * self.batch_size)
+
+    def _pictures(self, target: ImageInput, model: Model, feeds_wanted: int) -> Any:
+        """Decoded images enough for so many feeds, where there are as many."""
+        count = feeds_wanted * self.batch_size
+        if self.clock == "end_to_end":
+            decoder = self.decoder(target)
+            images = np.stack([decoder(data) for data in self.image_files(feeds_wanted)])
+            feeds.check_images(images, target, model.name)
+            return images
         if self.images is not None:
             images = read_array(self.images)
             feeds.check_images(images, target, model.name)
@@ -152,4 +184,4 @@ class Job:
         return feeds.noise(target, count, seed)
 
 
-_FILES = ("photos", "images", "targets")
+_FILES = ("photos", "images", "targets", "encoded")

@@ -9,8 +9,11 @@ import numpy as np
 
 from edgekd.agent import comparison
 from edgekd.agent.estimates import Estimate, centre_interval, median_of_blocks
+from edgekd.agent.failures import AgentError
+from edgekd.agent.timekeeping import Reading, ran_backwards
 
 ENOUGH_RUNS = 20_000
+BROKEN = "The device's monotonic clock runs backwards: restart the device."
 KEPT_RUNS = 10  # undisturbed runs a block must have for their median to count
 
 
@@ -48,6 +51,8 @@ class WarmUp:
 
     n: int
     reason: str
+    backwards: int = 0
+    """Times the clock was seen to run backwards."""
 
 
 @dataclass
@@ -63,6 +68,19 @@ class Race:
     """Block medians of each session in ms, of all runs."""
     kept_medians: List[List[Optional[float]]] = field(default_factory=list)
     """The same of undisturbed runs; None for a block with too few of them."""
+    readings: List[Reading] = field(default_factory=list)
+    """The clocks before the warm-up, after it, and after each block."""
+    backwards: int = 0
+    """How often a run was seen to begin before the last one, or to end before it began."""
+    last_ns: int = 0
+    """When the latest run began."""
+
+    def add(self, index: int, run: Sample) -> None:
+        """Take a run in, unless its duration is impossible."""
+        self.backwards += run.wall_ns < 0 or run.at_ns < self.last_ns
+        self.last_ns = run.at_ns
+        if run.wall_ns >= 0:
+            self.samples[index].append(run)
 
     @property
     def undisturbed(self) -> Optional[List[List[float]]]:
@@ -84,6 +102,8 @@ def summarise(race: Race) -> None:
             race.medians.append([])
             race.kept_medians.append([])
         block = [run for run in runs if run.block == race.blocks - 1]
+        if not block:
+            raise AgentError("clocks", f"no run of block {race.blocks} could be timed. {BROKEN}")
         kept = [run.wall_ns / 1e6 for run in block if not run.disturbed]
         race.medians[index].append(float(np.median([run.wall_ns / 1e6 for run in block])))
         enough = len(kept) >= KEPT_RUNS
@@ -92,6 +112,8 @@ def summarise(race: Race) -> None:
 
 def finished(race: Race, rules: Rules, seconds: float) -> bool:
     """Whether there are enough blocks, seconds and runs, and the medians are known."""
+    if race.blocks and (race.backwards or ran_backwards(race.readings)):
+        return True  # nothing that is measured with such a clock becomes any better
     if race.blocks < max(rules.blocks, 1):
         return False
     if seconds >= rules.max_seconds:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import Any, Callable, Dict, List
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from edgekd.agent import facts, summary
+import numpy as np
+
+from edgekd.agent import energy as metering
+from edgekd.agent import facts, layering, pinning, summary, trials
 from edgekd.agent.accuracy import answer, read_array
-from edgekd.agent.bench import Entrant, measure
+from edgekd.agent.bench import measure
+from edgekd.agent.clocks import entrant, plain
 from edgekd.agent.failures import AgentError
 from edgekd.agent.feeds import Normalise, check_images
 from edgekd.agent.job import Job, Model
 from edgekd.agent.race import Race
-from edgekd.agent.runtimes import Arrays, Layer, Session
+from edgekd.agent.runtimes import Arrays, DeviceMemory, Session
+from edgekd.agent.sustained import Span, look, sustain
 
 Emit = Callable[[Dict[str, Any]], None]
+Logits = List[Optional[float]]
+"""None where a logit is not a finite number: JSON has none for it."""
 EARLY_RUNS = 5  # before the peak of the memory is read
 PROGRESS_SECONDS = 1.0
+
+
+def pin(job: Job, emit: Emit) -> Dict[str, Any]:
+    """Keep to the CPUs that were asked for: the first step, before a runtime starts threads."""
+    cpus = pinning.pin(str(job.policy.get("affinity") or ""))
+    return {"cpus": cpus, "cores": facts.physical_cores()}
 
 
 def prepare(job: Job, index: int, emit: Emit) -> str:
@@ -27,33 +42,45 @@ def prepare(job: Job, index: int, emit: Emit) -> str:
 
 
 def inspect(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
-    """Load a model, run it for the first time, and see what it is and how much memory it takes."""
+    """Load a model, run it for the first time, and see what it is and how much memory it takes.
+
+    Loading and the first run are timed by the host's clock, whatever the clock of the timing is:
+    from the file to a model that is ready, and from input to answer. The memory is that of a
+    process which has one input at hand, as an application has.
+    """
     model = job.models[index]
     emit({"event": "progress", "step": "opening", "model": model.name})
-    load = job.opener(model)
+    one = entrant(job, model, feeds=1)  # more of them would be counted as the model's memory
     started = time.perf_counter_ns()
-    session = load()
+    session = one.open()
     load_ms = (time.perf_counter_ns() - started) / 1e6
-    feeds = job.feeds(session, model)
+    (feed,) = one.feeds(session)
     started = time.perf_counter_ns()
-    session.run(feeds[0])
+    session.run(feed)
     first_ms = (time.perf_counter_ns() - started) / 1e6
     for _ in range(EARLY_RUNS):
-        session.run(feeds[0])
-    peak = facts.peak_rss_bytes()
+        session.run(feed)
+    peak, memory = facts.peak_rss_bytes(), _device_memory(plain(session))
+    pixels = job.feeds(plain(session), model)
+    answers = _answers(plain(session), pixels)
     session.close()
-    layers = _layers(job, model, feeds[0])
+    layers = layering.layers_of(job, model, pixels[0])
+    shares = layering.shares(layers, session.info["provider"])
     return {
-        "runtime": {**session.info, "node_share": _node_share(layers, session)},
+        "runtime": {**session.info, **shares},
         "engine": job.loaded_runtime().made(model.path, job.options()),
         "inputs": [str(spec) for spec in session.inputs],
         "metadata": dict(session.metadata),
         "threads": job.threads,
         "input": job.input_words(),
+        "clock": job.clock,
         "load_ms": load_ms,
         "first_ms": first_ms,
         "peak_rss_bytes": peak,
-        "layers": _layer_table(layers) if job.policy.get("layers") else None,
+        "peak_device_bytes": None if memory is None else memory.bytes,
+        "unified_memory": memory is not None and memory.unified,
+        "layers": layering.table(layers) if job.policy.get("layers") else None,
+        "answers": answers,
     }
 
 
@@ -62,13 +89,15 @@ def bench(job: Job, emit: Emit) -> Dict[str, Any]:
     entered = [*job.models, job.models[0]] if len(job.models) > 1 else list(job.models)
     names = [model.name for model in job.models]
     rules = job.rules(len(entered))
-    moments = [facts.moment()]
+    seen = partial(facts.moment, with_gpus=not job.on_cpu)
+    moments = [seen()]
 
     def on_block(race: Race) -> None:
-        moments.append(facts.moment())
+        moments.append(seen())
         emit({"event": "progress", **summary.progress(race, names)})
 
-    race = measure([_entrant(job, model, len(entered)) for model in entered], rules, None, on_block)
+    racing = [entrant(job, model, interleaved=len(entered) > 1) for model in entered]
+    race = measure(racing, rules, None, on_block)
     throttling = facts.throttling(moments)
     for index in range(len(entered)):
         null = index == len(names)
@@ -106,11 +135,39 @@ def accuracy(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
     return {"predictions": answers.predictions, "top5_hits": answers.top5_hits}
 
 
-def _entrant(job: Job, model: Model, count: int) -> Entrant:
-    def feeds(session: Session) -> List[Arrays]:
-        return job.feeds(session, model)
+def trial(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
+    """Time one model with one number of threads: see :mod:`edgekd.agent.sweep`."""
+    return trials.trial(job, index)
 
-    return Entrant(job.opener(model, interleaved=count > 1), feeds)
+
+def sustained(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
+    """Run a model for minutes, a row for each."""
+    model = job.models[index]
+
+    span = Span(float(job.policy["sustained_s"]), float(job.policy["sustained_row_s"]))
+
+    def on_row(row: Dict[str, Any]) -> None:
+        event = {"model": model.name, "done": 60 * row["minute"], "of": span.seconds, "row": row}
+        emit({"event": "progress", "step": "sustained", **event})
+
+    seen = partial(look, with_gpus=not job.on_cpu)
+    return sustain(entrant(job, model), span, job.rules(1), on_row, seen=seen)
+
+
+def energy(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
+    """Read the board's meter while a model runs."""
+    model = job.models[index]
+    emit({"event": "progress", "step": "energy", "model": model.name})
+    one = entrant(job, model)
+    session = one.open()
+    feeds = one.feeds(session)
+    seconds, idle_s = float(job.policy["energy_s"]), float(job.policy["idle_s"])
+    turns = itertools.cycle(feeds)
+    found = metering.measure(
+        lambda: session.run(next(turns)), seconds, idle_s, on_gpu=not job.on_cpu
+    )
+    session.close()
+    return {"energy": found.energy, "reasons": list(found.reasons)}
 
 
 def _ticker(model: Model, images: Any, emit: Emit) -> Callable[[int], None]:
@@ -126,25 +183,25 @@ def _ticker(model: Model, images: Any, emit: Emit) -> Callable[[int], None]:
     return tick
 
 
-def _layers(job: Job, model: Model, feed: Arrays) -> List[Layer]:
-    """The nodes that ran; only looked for where asked, or where there may be two providers."""
-    if job.on_cpu and not job.policy.get("layers"):
-        return []
-    runtime, options = job.loaded_runtime(), job.options()
-    return runtime.layers(runtime.prepare(model.path, options), options, feed)
+def _device_memory(session: Session) -> Optional[DeviceMemory]:
+    """What the runtime knows of the GPU's memory; nothing where it does not use one."""
+    ask = getattr(session, "device_memory", None)
+    return None if ask is None else ask()
 
 
-def _node_share(layers: List[Layer], session: Session) -> Dict[str, float]:
-    """Share of the nodes on each provider; the CPU's own can have no other beside it."""
-    if not layers:
-        return {session.info["provider"]: 1.0}
-    names = [layer.provider for layer in layers]
-    return {name: names.count(name) / len(names) for name in sorted(set(names))}
-
-
-def _layer_table(layers: List[Layer]) -> List[Dict[str, Any]]:
-    total = sum(layer.ms for layer in layers) or 1.0
-    return [
-        {"name": layer.name, "type": layer.type, "ms": layer.ms, "pct": 100 * layer.ms / total}
-        for layer in layers
-    ]
+def _answers(session: Session, inputs: Sequence[Arrays]) -> Optional[List[Logits]]:
+    """Logits for the first image of each feed; None from what is no classifier."""
+    found: List[Logits] = []
+    for feed in inputs:
+        logits = np.asarray(next(iter(session.run(feed).values())))
+        if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.number):
+            return None
+        first = logits[0].astype(np.float32)
+        finite = np.isfinite(first).tolist()
+        found.append(
+            [
+                float(f"{value:.9g}") if known else None  # nine digits are all a float32 holds
+                for value, known in zip(first.tolist(), finite)
+            ]
+        )
+    return found

@@ -7,8 +7,10 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from edgekd.agent import comparison
-from edgekd.agent.estimates import percentiles, variation
+from edgekd.agent.estimates import variation
+from edgekd.agent.percentiles import percentiles
 from edgekd.agent.race import Race, Rules, medians
+from edgekd.agent.timekeeping import absurd, jumps
 from edgekd.agent.verdict import Evidence, drift_pct_per_min, judge
 
 
@@ -17,6 +19,7 @@ def timing(race: Race, index: int) -> Dict[str, Any]:
     runs = race.samples[index]
     ms = [run.wall_ns / 1e6 for run in runs]
     median, undisturbed = medians(race, index)
+    known = percentiles(ms, [run.block for run in runs])
     drift = drift_pct_per_min(_starts(race, index), ms)
     return {
         "warmup": {"n": race.warmup.n, "reason": race.warmup.reason},
@@ -26,7 +29,7 @@ def timing(race: Race, index: int) -> Dict[str, Any]:
         "mean": round(float(np.mean(ms)), 6),
         "median": median.to_dict(),
         "median_undisturbed": undisturbed.to_dict(),
-        **{name: estimate.to_dict() for name, estimate in percentiles(ms).items()},
+        **{name: estimate.to_dict() for name, estimate in known.items()},
         "cov": round(variation(ms), 4),
         "drift_pct_per_min": None if drift is None else round(drift, 2),
         "kept_share": round(sum(not run.disturbed for run in runs) / len(runs), 4),
@@ -37,22 +40,24 @@ def timing(race: Race, index: int) -> Dict[str, Any]:
 def verdict(race: Race, index: int, rules: Rules, throttling: Sequence[str]) -> Dict[str, Any]:
     """The state of one session's series, and why."""
     runs = race.samples[index]
+    ms = [run.wall_ns / 1e6 for run in runs]
     median, undisturbed = medians(race, index)
-    state, reasons = judge(
+    found = judge(
         Evidence(
             _starts(race, index),
-            [run.wall_ns / 1e6 for run in runs],
+            ms,
             [run.wall_ns / 1e6 for run in runs if not run.disturbed],
             median,
             undisturbed,
             rules.tolerance,
             throttling,
+            [*jumps(race.readings, race.backwards), *absurd(ms, float(np.median(ms)))],
         )
     )
     if len(runs) < rules.blocks * rules.block_runs:
         wanted = f"{rules.blocks} blocks of {rules.block_runs}"
-        reasons = [*reasons, f"{len(runs)} runs fitted into the time; wanted {wanted}"]
-    return {"state": state, "reasons": reasons}
+        found["reasons"].append(f"{len(runs)} runs fitted into the time; wanted {wanted}")
+    return found
 
 
 def comparisons(race: Race, names: Sequence[str], rules: Rules) -> List[Dict[str, Any]]:
@@ -93,7 +98,8 @@ def progress(race: Race, names: Sequence[str]) -> Dict[str, Any]:
         "blocks": race.blocks,
         "seconds": round(race.seconds, 3),
         "median_ms": {
-            name: float(np.median(race.medians[index])) for index, name in enumerate(names)
+            name: float(np.median([run.wall_ns / 1e6 for run in race.samples[index]]))
+            for index, name in enumerate(names)
         },
     }
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from edgekd.agent.estimates import Estimate, slope, trend, two_modes, variation
+from edgekd.agent import states
+from edgekd.agent.estimates import Estimate, two_modes, variation
+from edgekd.agent.states import Finding
+from edgekd.agent.trends import slope, trend
 
-STATES = ("throttled", "drifting", "bimodal", "unstable", "noisy", "stable")  # worst cause first
 WINDOWS = 20
 DRIFT = 0.03  # of the median, over the whole measurement
 TREND_Z = 2.6
@@ -30,14 +32,15 @@ class Evidence:
     tolerance: float
     throttling: Sequence[str] = ()
     """Sentences of the device's own: heat, voltage, a quota."""
+    clocks: Sequence[Finding] = ()
+    """What the clocks did that they should not."""
 
 
-def judge(evidence: Evidence) -> Tuple[str, List[str]]:
+def judge(evidence: Evidence) -> Dict[str, Any]:
     """The state and the reasons, worst first."""
     found = [("throttled", text) for text in evidence.throttling]
     found += _drift(evidence) + _modes(evidence) + _precision(evidence) + _noise(evidence)
-    found.sort(key=lambda pair: STATES.index(pair[0]))
-    return (found[0][0] if found else "stable"), [text for _, text in found]
+    return states.verdict([*evidence.clocks, *found])
 
 
 def windows(at_s: Sequence[float], ms: Sequence[float]) -> Tuple[List[float], List[float]]:
@@ -56,7 +59,7 @@ def drift_pct_per_min(at_s: Sequence[float], ms: Sequence[float]) -> Optional[fl
     return 60 * 100 * slope(times, values) / float(np.median(ms))
 
 
-def _drift(evidence: Evidence) -> List[Tuple[str, str]]:
+def _drift(evidence: Evidence) -> List[Finding]:
     times, medians = windows(evidence.at_s, evidence.ms)
     seconds = times[-1] - times[0]
     change = slope(times, medians) * seconds / float(np.median(medians))
@@ -66,7 +69,7 @@ def _drift(evidence: Evidence) -> List[Tuple[str, str]]:
     return [("drifting", f"it became {abs(change):.0%} {word} within {seconds:.1f} s")]
 
 
-def _modes(evidence: Evidence) -> List[Tuple[str, str]]:
+def _modes(evidence: Evidence) -> List[Finding]:
     kept = len(evidence.undisturbed_ms) >= max(50, len(evidence.ms) // 4)
     modes = two_modes(evidence.undisturbed_ms if kept else evidence.ms)
     if modes is None:
@@ -76,7 +79,7 @@ def _modes(evidence: Evidence) -> List[Tuple[str, str]]:
     ]
 
 
-def _precision(evidence: Evidence) -> List[Tuple[str, str]]:
+def _precision(evidence: Evidence) -> List[Finding]:
     wanted = evidence.tolerance
     if evidence.median.half_width <= wanted:
         return []
@@ -87,7 +90,7 @@ def _precision(evidence: Evidence) -> List[Tuple[str, str]]:
     return [("unstable", f"unstable, {text}: wanted +-{100 * wanted:.0f} % for the median")]
 
 
-def _noise(evidence: Evidence) -> List[Tuple[str, str]]:
+def _noise(evidence: Evidence) -> List[Finding]:
     found = []
     kept = len(evidence.undisturbed_ms) / max(len(evidence.ms), 1)
     if kept < KEPT_SHARE:

@@ -6,12 +6,15 @@ so that ``edgekd --help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 from edgekd import __version__
+from edgekd.cli._signals import Asked
 from edgekd.cli.completion import completion
+from edgekd.cli.device import device
 from edgekd.cli.distill import distill
 from edgekd.cli.doctor import doctor
 from edgekd.cli.export import export
@@ -20,9 +23,10 @@ from edgekd.cli.profile_ import profile
 from edgekd.cli.report import report
 from edgekd.cli.run import run
 from edgekd.cli.teach import teach
+from edgekd.cli.verify import verify
 from edgekd.errors import EdgeKDError
 
-FLOW = (run, teach, distill, export, profile, report, listing, doctor, completion)
+FLOW = (run, teach, distill, export, profile, device, verify, report, listing, doctor, completion)
 """The verbs, in the order of the flow."""
 
 EPILOG = """\b
@@ -54,10 +58,13 @@ for _verb in FLOW:
 
 def main() -> None:
     """Entry point: turn edgekd's errors into one message and an exit code."""
+    # ONNX Runtime would tell its makers what it runs, from 1.29 on (microsoft/onnxruntime#27379)
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    asked = Asked()
     try:
-        sys.exit(
-            cli.main(prog_name="edgekd", standalone_mode=False) or 0
-        )  # a command's own exit code is returned
+        with asked.listening():
+            code = cli.main(prog_name="edgekd", standalone_mode=False)
+        sys.exit(code or 0)  # a command's own exit code is returned
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -69,7 +76,7 @@ def main() -> None:
         saved = "Interrupted" in (type(stopped).__name__, type(stopped.__cause__).__name__)
         how = " The state is saved: give the same command again to go on." if saved else ""
         click.echo(f"edgekd: stopped.{how}", err=True)
-        sys.exit(130)
+        sys.exit(asked.exit_code)
     except OSError as error:
         click.echo(f"edgekd: {error}", err=True)
         sys.exit(1)

@@ -1,93 +1,85 @@
-"""Measure latency, memory and accuracy on a device."""
+"""Measure latency, memory and accuracy on devices."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli._options import as_json, data_of, data_options, print_json
+from edgekd.cli._options import as_json, data_of, print_json, source_options
+from edgekd.cli._policies import listed, policy_options, said
 
-POLICY = (  # flags of the same name as a field of it
-    "runtime",
-    "provider",
-    "threads",
-    "spinning",
-    "batch_size",
-    "image_size",
-    "layers",
-    "max_seconds",
-)
+if TYPE_CHECKING:
+    from edgekd.flow.measuring import Truth
 
 
 @click.command("profile", short_help="Measure latency, memory and accuracy on a device.")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--device", default="local", show_default=True, help="Where to measure.")
-@click.option("--threads", type=int, default=0, help="Of the runtime; 0 takes the physical cores.")
-@click.option("--batch-size", type=int, default=1, show_default=True, help="Images a run.")
 @click.option(
-    "--max-seconds",
-    type=float,
-    default=30.0,
-    show_default=True,
-    help="End the timing then, known well enough or not.",
+    "--device",
+    "devices",
+    multiple=True,
+    callback=listed,
+    metavar="NAME,...",
+    help="Where to measure: local (the default), a name of edgekd device list, ssh://user@host; "
+    "several are measured side by side.",
 )
-@click.option("--spinning", is_flag=True, help="Let idle threads burn the CPU to wake up sooner.")
-@click.option(
-    "--runtime",
-    default="ort",
-    show_default=True,
-    help="What runs the models; see edgekd list runtime.",
-)
-@click.option(
-    "--provider",
-    default="",
-    help="Of ONNX Runtime, CPUExecutionProvider unless told; there is no falling back.",
-)
-@click.option(
-    "--input",
-    "feed",
-    type=click.Choice(["photos", "random"]),
-    default="photos",
-    show_default=True,
-    help="What is timed: two photographs (the data's images with --data), or noise.",
-)
-@click.option(
-    "--image-size", type=(int, int), help="Height and width, for a file that leaves them free."
-)
-@click.option("--layers", is_flag=True, help="Time every layer too, in runs of their own.")
-@data_options
+@policy_options
+@source_options
+@click.option("--clean", is_flag=True, help="Leave nothing there afterwards but environments.")
+@click.option("--no-proof", is_flag=True, help="Keep nothing in the artifact for edgekd verify.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write.")
 @as_json
 def profile(
     models: tuple[Path, ...],
-    device: str,
-    feed: str,
+    devices: tuple[str, ...],
+    clean: bool,
+    no_proof: bool,
     output: Path | None,
     as_json: bool,
     **flags: object,
 ) -> None:
     """Measure MODELS (exported artifacts or plain .onnx files); several are timed in turn.
 
-    With --data, accuracy is measured too, in the runtime, on the data's test images.
+    With --data, accuracy is measured too, in the runtime, on the data's test images. What is not
+    said here is taken from the device's profile, where it has one. Exit code 1: a device failed.
     """
-    from edgekd.artifact import read_manifest
     from edgekd.cli._profiles import print_profiles
     from edgekd.cli._screen import Screen
     from edgekd.files import sha256
-    from edgekd.flow.measuring import Truth, measure, model_file
-    from edgekd.profiling import Policy
+    from edgekd.flow.measuring import measure, model_file
+    from edgekd.flow.policies import policy_for
 
-    policy = Policy(input=feed, **{name: flags[name] for name in POLICY})  # type: ignore[arg-type]
-    truth = None
-    if flags["data"] is not None:
-        made_with = read_manifest(models[0])["recipe"] if models[0].is_dir() else {}
-        truth = Truth(data_of(flags, made_with))
+    policies = {device: policy_for(device, said(flags)) for device in devices}
+    place = devices[0] if len(devices) == 1 else devices
     with Screen() as screen:
-        records = measure(models, policy, device, truth, output, screen)
+        records = measure(
+            models,
+            policies,
+            place,
+            _truth(models, flags),
+            output,
+            screen,
+            proofs=not no_proof,
+            clean=clean,
+        )
     if as_json:
         print_json(records)
     else:
         short = len({path.name for path in models}) == len(models)
         called = {sha256(model_file(p)): p.name if short else str(p) for p in models}
         print_profiles(records, called)
+    if any("failure" in record for record in records):  # in words already, as it happened
+        raise click.exceptions.Exit(1)
+
+
+def _truth(models: tuple[Path, ...], flags: dict[str, Any]) -> Truth | None:
+    """The images that accuracy is measured on, if any were named."""
+    from edgekd.artifact import read_manifest
+    from edgekd.flow.measuring import Truth
+
+    if flags["data"] is None:
+        return None
+    made_with = read_manifest(models[0])["recipe"] if models[0].is_dir() else {}
+    return Truth(data_of(flags, made_with))

@@ -1,108 +1,77 @@
-"""Devices: ways to reach a machine, in four verbs; and the agent's journey there and back."""
+"""Devices: ways to reach a machine, in a few verbs; and the agent's journey there and back."""
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import secrets
+import socket
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 from edgekd import plugins
+from edgekd.boards import Connect, has_board, own_boards, read_board
+from edgekd.devices._device import Device as Device
+from edgekd.devices._device import Event as Event
+from edgekd.devices._following import Following
 from edgekd.devices._hosts import configured
-from edgekd.errors import DeviceError, UnknownNameError
+from edgekd.devices._packing import pack_agent as pack_agent
+from edgekd.errors import DeviceError, UnknownNameError, UsageError
 
-Event = dict[str, Any]
-AGENT = 1  # the version of the agent's job that is written here
-PACKAGE = Path(__file__).parents[1]
-OLDEST_PYTHON = (3, 8)
+AGENT = 2  # the version of the agent's job that is written here
+PATIENCE_S = 240.0
+"""How long a lost link is waited for, as a small board takes two minutes to start again."""
+MARGIN_S = 30.0
+"""The agent ends a run whose time is up; where that does not happen, this much later so does this
+side."""
 RUN = "run-"
-KEPT_DAYS = 30
-"""What a device keeps is removed when it was not used for so long."""
-
-# At the root of the zip, so that `python agent.zip job.json` runs; any Python can read it.
-ENTRY = f"""import json, sys
-if sys.version_info < {OLDEST_PYTHON}:
-    print(json.dumps({{"event": "error", "kind": "python", "message":
-        "the device's Python is " + sys.version.split()[0] + "; the agent needs "
-        "{".".join(map(str, OLDEST_PYTHON))} or newer. Name another in the device's profile."}}))
-    sys.exit(1)
-from edgekd.agent.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-class Device(Protocol):
-    """A machine with a folder for edgekd's files; remote paths are relative to that folder."""
-
-    @property
-    def name(self) -> str:
-        """What the records call it."""
-        ...
-
-    @property
-    def python(self) -> str:
-        """The Python that has numpy and the runtime."""
-        ...
-
-    def push(self, local: Path, remote: str) -> None:
-        """Send a file; where ``remote`` is there already it need not be sent again."""
-        ...
-
-    def run(
-        self,
-        argv: Sequence[str],
-        timeout: float,
-        on_line: Callable[[str], None] | None = None,
-    ) -> str:
-        """Run a program in the folder, its standard input held open, never through a shell.
-
-        Args:
-            argv: program and arguments.
-            timeout: seconds after which it is ended.
-            on_line: called with each line of standard output as it comes.
-
-        Returns:
-            Its whole standard output.
-
-        Raises:
-            DeviceError: it could not be run, failed, or took too long.
-        """
-        ...
-
-    def pull(self, remote: str, local: Path) -> None:
-        """Fetch a file."""
-        ...
-
-    def remove(self, remotes: Sequence[str]) -> None:
-        """Remove files; and whatever else was not used for :data:`KEPT_DAYS` days."""
-        ...
+LEAVINGS = ("events.jsonl", "worker.json", "said")
+"""What the agent keeps of a run, in a folder of the run's name."""
 
 
 def reach(name: str) -> Device:
     """The device of a name.
 
     Args:
-        name: ``local``, an address such as ``ssh://user@host:port/path/of/python`` or
-            ``user@host``, or a ``Host`` of the user's ssh configuration.
+        name: one of ``edgekd device list``, ``local``, an address such as
+            ``ssh://user@host:port/path/of/python``, ``user@host`` or ``adb://SERIAL``, or a
+            ``Host`` of the user's ssh configuration.
 
     Raises:
         UnknownNameError: it is none of these.
+        UsageError: the address cannot be read, or it is a kind of board and not one that is there.
+    """
+    if not has_board(name):
+        return device_at(Connect(name))
+    connect = read_board(name).connect
+    if not connect.address:
+        raise UsageError(
+            f"{name} is a kind of board, and nothing says where yours is. Add it: "
+            f"edgekd device add NAME user@host --profile {name}"
+        )
+    return device_at(connect, name)
+
+
+def device_at(connect: Connect, name: str = "") -> Device:
+    """The device at an address; its own name is what records call it unless another is given.
+
+    Raises:
+        UnknownNameError: it is no address.
         UsageError: the address cannot be read.
     """
-    device: Device
-    if name.startswith("ssh://") or "@" in name or (name != "local" and configured(name)):
-        device = plugins.load("device", "ssh")(name)
-    elif name in plugins.files("device") and name != "ssh":
-        device = plugins.load("device", name)()
-    else:
-        expected = ("local", "ssh://user@host:port", "user@host", "a Host of ~/.ssh/config")
-        raise UnknownNameError("device", name, expected)
-    return device
+    address, more = connect.address, (name, connect.python, connect.folder)
+    if address == "local":
+        return cast("Device", plugins.load("device", "local")(address, *more))
+    if address.startswith("adb://"):
+        return cast("Device", plugins.load("device", "adb")(address, *more))
+    if address.startswith("ssh://") or "@" in address or configured(address):
+        return cast("Device", plugins.load("device", "ssh")(address, *more))
+    expected = (*own_boards(), "local", "ssh://user@host:port", "user@host", "adb://SERIAL")
+    raise UnknownNameError("device", address, (*expected, "a Host of ~/.ssh/config"))
 
 
 def describe(device: Device, timeout: float = 120.0) -> dict[str, Any]:
@@ -135,40 +104,61 @@ def ship(
     timeout: float,
     on_event: Callable[[Event], None] | None = None,
     passing: Mapping[str, Path] | None = None,
+    patience: float = PATIENCE_S,
 ) -> Event:
     """Send the agent, a job and its files to a device, run it there, and bring back its result.
 
     The agent and ``files`` stay there, so that they need not be sent again; the job and ``passing``
-    are removed, however the run ended.
+    are removed, however the run ended. The run goes on there while the link is cut, and is taken
+    up again without the loss of an event when the link is back.
 
     Args:
         device: where.
         job: the agent's job; it names files by their address.
         files: address -> the file here.
-        timeout: seconds for the whole run.
-        on_event: called with every event but the last, as it happens.
+        timeout: seconds for the whole run, without those it waits for its turn.
+        on_event: called with every event but the last, as it happens, with notes on the link, and
+            with a ``beat`` where nothing is said for half a second; what it raises ends the run.
         passing: files for this run alone, such as images; their addresses are :func:`unshared`.
+        patience: seconds to wait for a link that was lost.
 
     Raises:
+        LinkError: the link was lost for too long.
         DeviceError: the device or the agent refused; the message is the agent's own where it
             gave one.
     """
     passing = passing or {}
     # at the top of the folder, as its paths are relative to where it lies
-    ordered = f"{RUN}{secrets.token_hex(8)}-job.json"
+    run = f"{RUN}{secrets.token_hex(8)}"
+    ordered = f"{run}-job.json"
+    limits = {"limit_s": timeout, "alone_s": device.alone_s, "owner": _owner()}
+    waiting = float((job.get("policy") or {}).get("wait_s") or 0.0)
     try:
-        for remote, local in {**files, **passing}.items():
-            device.push(local, remote)
         with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
             agent, work = Path(folder) / "agent.zip", Path(folder) / "job.json"
             pack_agent(agent)
-            work.write_text(json.dumps({**job, "exit_with_stdin": True}, sort_keys=True), "utf-8")
+            work.write_text(json.dumps({**job, **limits}, sort_keys=True), "utf-8")
             zipped = f"{address(agent).partition('/')[0]}-{agent.name}"
-            device.push(agent, zipped)
+            whole = {**files, **passing, zipped: agent}
+            for remote in device.missing({at: file.stat().st_size for at, file in whole.items()}):
+                device.push(whole[remote], remote)
             device.push(work, ordered)
-        return _run_agent(device, [device.python, zipped, ordered], timeout, on_event)
+        command, all_s = [device.python, zipped], timeout + waiting + MARGIN_S
+        last = Following(device, command, ordered, all_s, patience, on_event).follow()
     finally:
-        discard(device, [ordered, *passing])
+        discard(device, [ordered, *(f"{run}/{name}" for name in LEAVINGS), *passing])
+    if last["event"] == "error":
+        raise DeviceError(f"{device.name}: {last['message']}")
+    return last
+
+
+def _owner() -> str:
+    """Who asks, for others who want the same device."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
 
 
 def unshared(path: Path) -> str:
@@ -180,62 +170,3 @@ def discard(device: Device, remotes: Sequence[str]) -> None:
     """Remove files of a run that is over; a device that is gone removes them when it is back."""
     with suppress(DeviceError):
         device.remove(remotes)
-
-
-def pack_agent(target: Path) -> None:
-    """Zip the agent: the same bytes from the same sources, whatever the time and the machine."""
-    sources = [PACKAGE / "__init__.py", *sorted((PACKAGE / "agent").rglob("*.py"))]
-    content = {file.relative_to(PACKAGE.parent).as_posix(): file.read_bytes() for file in sources}
-    with zipfile.ZipFile(target, "w") as archive:
-        for name, data in {"__main__.py": ENTRY.encode(), **content}.items():
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            entry.create_system = 3
-            archive.writestr(entry, data)
-
-
-def _run_agent(
-    device: Device,
-    argv: Sequence[str],
-    timeout: float,
-    on_event: Callable[[Event], None] | None,
-) -> Event:
-    last: list[Event] = []
-
-    def on_line(line: str) -> None:
-        event = read_event(line)
-        if event is None:
-            return
-        if event["event"] in ("result", "error"):
-            last.append(event)
-        elif on_event is not None:
-            on_event(event)
-
-    try:
-        said = device.run(argv, timeout, on_line)
-    except DeviceError:
-        if not last:
-            raise
-        said = ""
-    return _result(device, last, said)
-
-
-def _result(device: Device, last: Sequence[Event], said: str) -> Event:
-    if not last:
-        raise DeviceError(
-            f"the agent on {device.name} ended without a result; expected a last line with one. "
-            f"It said: {said.strip()[-300:] or 'nothing'}. Try again; edgekd doctor looks closer."
-        )
-    if last[-1]["event"] == "error":
-        raise DeviceError(f"{device.name}: {last[-1]['message']}")
-    return last[-1]
-
-
-def read_event(line: str) -> Event | None:
-    """One of the agent's lines; None where a library wrote to standard output."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None

@@ -69,7 +69,14 @@ def _options(name: str) -> dict[str, str]:
     """What ``ssh -G`` prints, by keyword; nothing where there is no ssh."""
     try:
         asked = ["ssh", "-G", "--", name]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            asked,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",  # a name may be no text, as arguments may be
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return {"hostname": name.lower()}
     table = {"hostname": name.lower()}

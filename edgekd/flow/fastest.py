@@ -15,6 +15,7 @@ from edgekd.errors import DataError, DeviceError, GateError, UsageError
 from edgekd.files import sha256, writing
 from edgekd.flow.measuring import measure
 from edgekd.flow.ordering import Exporting
+from edgekd.flow.policies import policy_for
 from edgekd.flow.reasons import why_slow
 from edgekd.flow.repairing import export_repaired
 from edgekd.profiling import Policy
@@ -70,7 +71,9 @@ class Contest:
 
     @property
     def policy(self) -> Policy:
-        return Policy(runtime=self.job.target.runtime, max_seconds=SECONDS, layers=True)
+        target = self.job.target
+        said = {"runtime": target.runtime, "max_seconds": SECONDS, "layers": True}
+        return policy_for(target.name, said)
 
     def built(self) -> list[Candidate]:
         """Those there is a file of, fp32 first."""
@@ -173,7 +176,8 @@ def _confirmed(contest: Contest, first: Candidate, best: Candidate) -> bool:
 
 def _measure(contest: Contest, candidates: list[Candidate]) -> list[dict[str, Any]]:
     folders = [c.artifact.path for c in candidates if c.artifact is not None]
-    return measure(folders, contest.policy, contest.job.target.name, watch=contest.job.watch)
+    device, watch = contest.job.target.name, contest.job.watch
+    return measure(folders, contest.policy, device, watch=watch, proofs=False)
 
 
 def _keep(contest: Contest, chosen: Candidate, out: Path, options: Export) -> Artifact:

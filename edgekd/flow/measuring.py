@@ -1,22 +1,28 @@
-"""Measure models on a device: latency on real images, accuracy on the test images."""
+"""Measure models on devices: latency on real images, accuracy on the test images."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifact import Artifact, is_artifact, read_manifest
-from edgekd.devices import reach
+from edgekd.devices import Device, reach
 from edgekd.errors import UsageError
 from edgekd.files import check_folder, write_json, write_text
-from edgekd.profiling import PROVIDERS, Policy, profile
+from edgekd.flow.gallery import Gallery
+from edgekd.flow.grouping import groups_of, model_file
+from edgekd.flow.references import find_references
+from edgekd.flow.side_by_side import side_by_side
+from edgekd.flow.sitting import Order, Seat, inputs_of
+from edgekd.profiling import Policy
 from edgekd.recipe import Data
-from edgekd.records import ENGINE, sample_lines
 from edgekd.watching import Silent, Watch
+
+__all__ = ["Truth", "measure", "model_file"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,14 @@ class Truth:
 
 def measure(
     models: Sequence[Path],
-    policy: Policy,
-    device: str = "local",
+    policy: Policy | Mapping[str, Policy],
+    device: str | Sequence[str] = "local",
     truth: Truth | None = None,
     out: Path | None = None,
     watch: Watch | None = None,
+    *,
+    proofs: bool = True,
+    clean: bool = False,
 ) -> list[dict[str, Any]]:
     """Profile artifacts or plain ``.onnx`` files, interleaved, and keep what was measured.
 
@@ -43,48 +52,44 @@ def measure(
     Args:
         models: exported folders, or files. Those that run in the same runtime and take images made
             in the same way are timed in turn and compared; others one after the other.
-        policy: how to measure.
-        device: how to reach it; see :func:`edgekd.devices.reach`.
+        policy: how to measure, or how to on each device.
+        device: how to reach it; see :func:`edgekd.devices.reach`. Several are measured side by
+            side: what one of them fails with is a record then, and the others' results are kept.
         truth: the images to measure accuracy on; ``None`` measures none.
         out: ``profile.json`` is written here, and the raw samples beside it as JSON lines.
         watch: told the stages.
+        proofs: keep what was found in each artifact's folder, for ``edgekd verify``.
+        clean: remove what edgekd keeps on the devices afterwards, but for environments.
 
     Returns:
-        The records of :func:`edgekd.profiling.profile`.
+        The records of :func:`edgekd.profiling.profile`, device by device; accuracies paired with
+        the float network's where it is found.
+
+    Raises:
+        UsageError: a model, a device or a policy that cannot be; before anything is measured.
+        DeviceError: the only device failed.
     """
     if out is not None:
         _check_file(out)
-    files = {path: model_file(path) for path in models}
-    runtimes = {path: _settled(policy, file) for path, file in files.items()}
-    reached = reach(device)
-    heard = _Heard(watch or Silent(), policy.max_seconds)
-    records: list[dict[str, Any]] = []
-    for together in _groups(models, runtimes):
-        with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-            given = _arrays(Path(folder), together, truth) if truth is not None else {}
-            these = [files[path] for path in together]
-            records += profile(these, reached, runtimes[together[0]], on_event=heard, **given)
-            heard.finished()
-        truth = None if truth is None else replace(truth, reference=None)
+    names = [device] if isinstance(device, str) else list(device)
+    seats = [
+        Seat(place, groups_of(models, policy if isinstance(policy, Policy) else policy[name]))
+        for name, place in zip(names, _reached(names), strict=True)
+    ]
+    watch = watch or Silent()
+    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+        gallery = _prepared(Path(folder), truth, models, seats, watch)
+        references = {}
+        if truth is not None and gallery is not None:
+            references = find_references(models, truth.reference, gallery, watch)
+        order = Order(gallery, references, proofs, clean, alone=len(seats) == 1)
+        outcomes = side_by_side(seats, order, watch)
+    records = [record for outcome in outcomes for record in outcome.records]
     if out is not None:
-        runs = (run for event in heard.samples for run in sample_lines(event))
+        rows = (row for outcome in outcomes for row in outcome.samples)
         write_json(out, records)
-        write_text(out.with_suffix(".samples.jsonl"), "".join(f"{json.dumps(r)}\n" for r in runs))
+        write_text(out.with_suffix(".samples.jsonl"), "".join(f"{json.dumps(r)}\n" for r in rows))
     return records
-
-
-def model_file(path: Path) -> Path:
-    """The file to run: the path itself, or the model of a verified artifact."""
-    if not path.exists():
-        raise UsageError(f"there is no {path}; expected an .onnx file or an exported artifact.")
-    if not path.is_dir():
-        return path
-    if not is_artifact(path):
-        raise UsageError(f"{path} is a folder without a manifest.json; expected an artifact.")
-    artifact = Artifact.open(path)
-    if artifact.manifest["kind"] == "network":
-        raise UsageError(f"{path} is a network. Export it first: edgekd export {path} --onnx")
-    return artifact.model_file
 
 
 def _check_file(out: Path) -> None:
@@ -94,87 +99,40 @@ def _check_file(out: Path) -> None:
     check_folder(out.parent)
 
 
-def _settled(policy: Policy, file: Path) -> Policy:
-    """The policy for a model's file: engines run in TensorRT and nowhere else.
-
-    Raises:
-        UsageError: another runtime was asked for by name, or a knob TensorRT does not have.
-    """
-    if file.suffix != ENGINE or policy.runtime == "trt":
-        return policy
-    if policy.runtime != Policy.runtime:
+def _reached(names: Sequence[str]) -> list[Device]:
+    """All devices, each of them once."""
+    if not names:
+        raise UsageError("no device to measure on. Give one, such as --device local.")
+    places = [reach(name) for name in names]
+    name, count = Counter(place.name for place in places).most_common(1)[0]
+    if count > 1:
         raise UsageError(
-            f"{file} is a TensorRT engine, which {policy.runtime} cannot run. Measure the ONNX "
-            f"file instead (edgekd export --onnx), or leave --runtime {policy.runtime} out."
+            f"{name} was named {count} times; runs on one device would disturb one another. Name "
+            "each device once."
         )
-    own = policy.provider == PROVIDERS[policy.runtime]
-    return replace(policy, runtime="trt", provider="" if own else policy.provider)
+    return places
 
 
-def _groups(models: Sequence[Path], runtimes: Mapping[Path, Policy]) -> list[list[Path]]:
-    """Group models by runtime, and by size and cut of their images; plain files go with the first.
-
-    A group is one job of the agent's, and a job has one runtime.
-    """
-    groups: dict[tuple[str, str], list[Path]] = {}
-    for path in models:
-        key = next((first for first, _ in groups), "")
-        if path.is_dir() and is_artifact(path):
-            section = read_manifest(path)["input"]
-            key = json.dumps([section[name] for name in ("size", "interpolation", "crop_pct")])
-        groups.setdefault((key, runtimes[path].runtime), []).append(path)
-    return list(groups.values())
-
-
-def _arrays(folder: Path, models: Sequence[Path], truth: Truth) -> dict[str, Any]:
-    """Decode the test images once, as the first model expects them, for the device to read."""
-    import numpy as np
-
-    from edgekd.loading import check_labels, open_splits
-    from edgekd.loading.decode import decode
-    from edgekd.preprocess import Preprocess
-
-    model = models[0]
-    if not model.is_dir():
-        raise UsageError(
-            f"{model} does not say how its images are made; give the artifact's folder to measure "
-            "its accuracy, or leave --data out."
-        )
-    splits = open_splits(truth.data)
-    for path in (path for path in models if path.is_dir()):
-        check_labels(splits, Artifact.open(path).manifest["labels"], str(path))
-    section: Mapping[str, Any] = Artifact.open(model).manifest["input"]
-    test = decode(splits.test, Preprocess.from_dict(section))
-    np.save(folder / "images.npy", test.pixels)
-    np.save(folder / "targets.npy", test.targets)
-    return {
-        "images": folder / "images.npy",
-        "targets": folder / "targets.npy",
-        "reference": truth.reference,
-    }
-
-
-class _Heard:
-    """Pass the agent's progress on, and keep its raw samples."""
-
-    def __init__(self, watch: Watch, max_seconds: float) -> None:
-        self._watch, self._seconds = watch, max(1, round(max_seconds))
-        self.samples: list[dict[str, Any]] = []
-        self._medians = ""
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "samples":
-            self.samples.append(dict(event))
-        elif event["event"] == "note":
-            self._watch.say(str(event["text"]))
-        elif event["event"] == "progress" and event["step"] == "timing":
-            done = min(round(event["seconds"]), self._seconds - 1)
-            medians = ", ".join(f"{ms:.3g} ms" for ms in event["median_ms"].values())
-            self._medians = f"median {medians}"
-            self._watch.progress("profile", done, self._seconds, self._medians)
-        elif event["event"] == "progress" and event["step"] == "accuracy":
-            self._watch.progress("accuracy", event["done"], event["of"], event["model"])
-
-    def finished(self) -> None:
-        """A measurement that knows enough ends before its time is up."""
-        self._watch.progress("profile", self._seconds, self._seconds, self._medians)
+def _prepared(
+    folder: Path,
+    truth: Truth | None,
+    models: Sequence[Path],
+    seats: Sequence[Seat],
+    watch: Watch,
+) -> Gallery | None:
+    """The test images, decoded once for all devices, as each group of models takes them."""
+    groups = [group for seat in seats for group in seat.groups]
+    for assumed in {group.assumed for group in groups} - {""}:
+        watch.say(assumed)
+    if truth is None:
+        return None
+    for group in groups:
+        if not group.models[0].is_dir():
+            raise UsageError(
+                f"{group.models[0]} does not say how its images are made; give the artifact's "
+                "folder to measure its accuracy, or leave --data out."
+            )
+    gallery = Gallery(folder, truth.data, [path for path in models if path.is_dir()])
+    for group in groups:
+        inputs_of(group, gallery)
+    return gallery

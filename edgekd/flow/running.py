@@ -16,9 +16,9 @@ from edgekd.files import sha256, write_json, write_text
 from edgekd.flow.baseline import answers, compare_alone
 from edgekd.flow.exporting import already_exported, export_network
 from edgekd.flow.measuring import Truth, measure
+from edgekd.flow.policies import policy_for
 from edgekd.flow.preflight import check_run
 from edgekd.flow.training import adopt, comes_trained, distill, teach
-from edgekd.profiling import Policy
 from edgekd.recipe import Network, Recipe
 from edgekd.watching import Silent, Watch
 
@@ -151,9 +151,10 @@ def _measure(task: Run, exported: list[Artifact], student: Artifact) -> dict[str
     if out.is_file() and task.earlier.get("measured") == measured:
         task.progress("profile", 1, 1, f"already measured, in {out}")
         return measured
-    policy = Policy(
-        batch_size=asked.batch_size, threads=asked.threads, max_seconds=asked.max_seconds
-    )
+    said: dict[str, Any] = {"batch_size": asked.batch_size, "max_seconds": asked.max_seconds}
+    if asked.threads:
+        said["threads"] = asked.threads
+    policy = policy_for(asked.device, said)
     truth = Truth(task.recipe.data, answers(student)["predictions"])
     measure([made.path for made in exported], policy, asked.device, truth, out, task)
     return measured

@@ -10,7 +10,9 @@ from typing import Any
 from edgekd.artifact import MANIFEST, is_artifact, read_manifest
 from edgekd.errors import UsageError
 from edgekd.files import sha256
+from edgekd.report.addresses import Addresses
 from edgekd.report.curves import training_from
+from edgekd.report.measured import measured_from
 from edgekd.report.privacy import (
     shareable,
     shareable_command,
@@ -18,8 +20,9 @@ from edgekd.report.privacy import (
     shareable_toml,
     without_machine,
 )
+from edgekd.report.reading import others_in, read_json, readable
 from edgekd.report.results import results_from
-from edgekd.report.view import ArtifactView, RunView, Training, role_rank
+from edgekd.report.view import ArtifactView, RunView, Training, dig, role_rank
 
 DEPTH = 2
 """How many folders deep an artifact may lie: ``run/student/onnx``."""
@@ -38,26 +41,31 @@ def collect(folder: Path) -> RunView:
             "wrote into."
         )
     folders = list(_folders(folder, DEPTH + 1))
-    artifacts = _artifacts(folder, folders)
-    records, comparisons = _measurements(folder / "profile.json")
+    profile = folder / "profile.json"
+    content = read_json(profile)
+    others = others_in(folder, content)
+    measured = measured_from(profile, content, others, _proofs(folder, folders))
+    artifacts = _artifacts(folder, folders, measured.addresses)
     trainings = _trainings(folder, folders)
-    run = _run(folder / "run.json")
+    run = _run(folder / "run.json", measured.addresses)
     rejected = tuple(
         shareable_text(file.relative_to(folder).as_posix())
         for inner in folders
         for file in sorted(inner.glob("*.rejected"))
     )
-    if not (artifacts or records or comparisons or trainings or run or rejected):
+    profiled = measured.records or measured.comparisons or measured.failures
+    if not (artifacts or profiled or trainings or run or rejected):
         raise UsageError(_nothing(folder))
     return RunView(
         artifacts=artifacts,
-        records=records,
-        comparisons=comparisons,
+        records=measured.records,
+        comparisons=measured.comparisons,
         trainings=trainings,
         run=run,
-        recipe=_recipe(folder / "recipe.toml"),
-        results=results_from(artifacts, records),
+        recipe=_recipe(folder / "recipe.toml", measured.addresses),
+        results=results_from(artifacts, measured.records),
         rejected=rejected,
+        failures=measured.failures,
     )
 
 
@@ -74,7 +82,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _folders(inner, depth - 1)
 
 
-def _artifacts(root: Path, folders: list[Path]) -> tuple[ArtifactView, ...]:
+def _artifacts(root: Path, folders: list[Path], addresses: Addresses) -> tuple[ArtifactView, ...]:
     """Every artifact once, by its hash: a copy or a link of one adds nothing."""
     found: dict[str, ArtifactView] = {}
     for folder in folders:
@@ -83,7 +91,7 @@ def _artifacts(root: Path, folders: list[Path]) -> tuple[ArtifactView, ...]:
             continue
         manifest = shareable(read_manifest(folder))
         manifest |= {
-            section: without_machine(manifest[section])
+            section: without_machine(addresses.hide(manifest[section]))
             for section in ("recipe", "export")
             if section in manifest
         }
@@ -92,22 +100,16 @@ def _artifacts(root: Path, folders: list[Path]) -> tuple[ArtifactView, ...]:
     return tuple(sorted(found.values(), key=lambda view: (role_rank(view.role), view.path)))
 
 
-def _measurements(
-    file: Path,
-) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
-    """Records of one network each, and comparisons of two."""
-    content = _read_json(file)
-    entries = content if isinstance(content, list) else [content] if content else []
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise UsageError(f"{file} is not a list of measurements. Run edgekd profile again.")
-    clean = []
-    for entry in entries:
-        private = without_machine(shareable(entry))
-        if "command" in entry:
-            private["command"] = shareable_command(entry["command"])
-        clean.append(private)
-    records = tuple(entry for entry in clean if "comparison" not in entry)
-    return records, tuple(entry for entry in clean if "comparison" in entry)
+def _proofs(root: Path, folders: list[Path]) -> Iterator[Any]:
+    """The records that ``edgekd profile`` left beside artifacts, where they are of this file."""
+    for folder in folders:
+        if len(folder.relative_to(root).parts) > DEPTH or not is_artifact(folder):
+            continue
+        view = ArtifactView("", sha256(folder / MANIFEST), read_manifest(folder))
+        for file in sorted((folder / "proof").glob("*.json")):
+            proof = read_json(file)
+            if dig(proof, "model_sha256") in view.hashes:
+                yield dig(proof, "record")
 
 
 def _trainings(root: Path, folders: list[Path]) -> tuple[Training, ...]:
@@ -132,7 +134,7 @@ def _role(folder: Path) -> str:
 
 def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
     """Every whole line; a training that was killed may leave half of one at the end."""
-    with _readable(file).open(encoding="utf-8", errors="replace") as lines:
+    with readable(file).open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
                 entry = json.loads(line)
@@ -142,8 +144,8 @@ def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
                 yield shareable(entry)
 
 
-def _run(file: Path) -> Mapping[str, Any]:
-    content = _read_json(file)
+def _run(file: Path, addresses: Addresses) -> Mapping[str, Any]:
+    content = addresses.hide(read_json(file))
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"{file} is not a table, but {type(content).__name__}. Run again.")
     run: dict[str, Any] = without_machine(shareable(content or {}))
@@ -152,31 +154,11 @@ def _run(file: Path) -> Mapping[str, Any]:
     return run
 
 
-def _recipe(file: Path) -> str:
+def _recipe(file: Path, addresses: Addresses) -> str:
     if not file.is_file():
         return ""
-    return shareable_toml(_readable(file).read_text("utf-8", "replace"))
-
-
-def _read_json(file: Path) -> Any:
-    if not file.is_file():
-        return None
-    try:
-        return json.loads(_readable(file).read_text("utf-8"))
-    except ValueError as error:
-        raise UsageError(
-            f"{file} is not valid JSON: {error}. "
-            "Move it away, or run the stage that wrote it again."
-        ) from error
-
-
-def _readable(file: Path) -> Path:
-    """The file, or a sentence why it cannot be opened."""
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}.") from error
-    return file
+    text = str(addresses.hide(readable(file).read_text("utf-8", "replace")))
+    return shareable_toml(text)
 
 
 def _nothing(folder: Path) -> str:
@@ -185,5 +167,6 @@ def _nothing(folder: Path) -> str:
     found = f"found {', '.join(names[:8])}{more}" if names else "it is empty"
     return (
         f"{folder} holds nothing to report: {found}. Expected artifacts (folders with a "
-        f"{MANIFEST}), profile.json, metrics.jsonl or run.json, as edgekd run leaves them."
+        f"{MANIFEST}), profile.json or another file of edgekd profile's, "
+        "metrics.jsonl or run.json, as edgekd run leaves them."
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekd.report import text
+from edgekd.report.places import anchor, clock_name, clock_rank
 from edgekd.report.view import Estimate, Percentile, Result, RunView, Training, count
 
 COLOURS = {"teacher": "#0072b2", "baseline": "#009e73", "student": "#d55e00", "": "#7f7f7f"}
@@ -37,14 +38,28 @@ class Figure:
     """How to read it."""
 
 
-def figures(view: RunView) -> tuple[Figure | None, list[Figure]]:
-    """The picture of accuracy against latency, if there is one, and those of the trainings."""
+def figures(view: RunView) -> tuple[list[Figure], list[Figure]]:
+    """The pictures of accuracy against latency, and those of the trainings."""
     curves = [_validation_figure(view.trainings)]
     curves += [_loss_figure(t, f"loss-{i + 1}") for i, t in enumerate(view.trainings)]
-    return _front(view.results), [curve for curve in curves if curve]
+    return _fronts(view.results), [curve for curve in curves if curve]
 
 
-def _front(results: Sequence[Result]) -> Figure | None:
+def _fronts(results: Sequence[Result]) -> list[Figure]:
+    """One for each clock and device: times of two clocks cannot share an axis."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for line in results:
+        groups.setdefault((line.clock, line.place), []).append(line)
+    several = len({place for clock, place in groups if clock or place}) > 1
+    found: list[Figure] = []
+    for clock, place in sorted(groups, key=lambda group: clock_rank(group[0])):
+        where = f" on {text.plain(place, 60)}" if several and place else ""
+        front = _front(groups[clock, place], clock, where, anchor("front", len(found)))
+        found += [front] if front else []
+    return found
+
+
+def _front(results: Sequence[Result], clock: str, where: str, called: str) -> Figure | None:
     """Accuracy against median latency, with the intervals of both."""
     placed = [
         (line, line.accuracy, line.median)
@@ -56,40 +71,51 @@ def _front(results: Sequence[Result]) -> Figure | None:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for line, accuracy, median in placed:
-        figure.add_trace(_point(line, accuracy, median))
+    words = _told_apart([line for line, _, _ in placed])
+    for name, (line, accuracy, median) in zip(words, placed, strict=True):
+        figure.add_trace(_point(name, line, accuracy, median))
     values = [median.value for _, _, median in placed if median.value]
     log = max(values) > 10 * min(values)
     axis = {"type": "log", "dtick": "D2"} if log else {"rangemode": "tozero"}
-    figure.update_xaxes(title="Median latency in ms" + " (log scale)" * log, **axis)
+    title = "Median latency in ms" + " (log scale)" * log
+    figure.update_xaxes(title=f"{title}<br>{shown(clock_name(clock))}", **axis)
     figure.update_yaxes(title="Top-1 accuracy in %")
-    names = ", ".join(_name(line.role, line.network) for line, _, _ in placed)
-    return _figure(
+    return drawn(
         figure,
-        "front",
-        "Accuracy against latency",
-        f"Accuracy against latency of {names}; the numbers are in the table of results.",
+        called,
+        f"Accuracy against latency{where}",
+        f"Accuracy against latency{where} of {', '.join(words)}; "
+        "the numbers are in the table of results.",
         "Up and to the left is better; the bars are 95% intervals.",
     )
 
 
-def _point(line: Result, accuracy: Estimate, median: Percentile) -> Any:
+def _told_apart(results: Sequence[Result]) -> list[str]:
+    """Role and network of each, and the precision where that is all they differ in."""
+    names = [_name(line.role, line.network) for line in results]
+    return [
+        f"{name}, {text.plain(line.precision, 20)}" if names.count(name) > 1 else name
+        for name, line in zip(names, results, strict=True)
+    ]
+
+
+def _point(name: str, line: Result, accuracy: Estimate, median: Percentile) -> Any:
     import plotly.graph_objects as go
 
     x, y = median.value or 0.0, 100 * accuracy.value
     role = line.role if line.role in COLOURS else ""
     said = [
-        f"<b>{_shown(_name(line.role, line.network))}</b>",
+        f"<b>{shown(_name(line.role, line.network))}</b>",
         f"top-1 {text.percent(accuracy.value, accuracy.n)} {text.percent_interval(accuracy)}",
         text.latency(median, interval=True),
-        _shown(line.precision),
+        shown(line.precision),
     ]
     lo, hi = accuracy.lo, accuracy.hi
     return go.Scatter(
         x=[x],
         y=[y],
         mode="markers",
-        name=_shown(_name(line.role, line.network)),
+        name=shown(name),
         marker={"symbol": SYMBOLS[role], "color": COLOURS[role], "size": 13},
         error_x=_errors(x, median.lo, median.hi, COLOURS[role]),
         error_y=_errors(y, lo and 100 * lo, hi and 100 * hi, COLOURS[role]),
@@ -117,7 +143,7 @@ def _validation_figure(trainings: Sequence[Training]) -> Figure | None:
         role = training.name
         if found:
             figure.add_trace(
-                _line(
+                curve(
                     training.name,
                     [epoch for epoch, _, _ in found],
                     [100 * value for _, value, _ in found],
@@ -134,7 +160,7 @@ def _validation_figure(trainings: Sequence[Training]) -> Figure | None:
     figure.update_xaxes(title="Epoch", rangemode="tozero")
     figure.update_yaxes(title="Validation top-1 in %")
     title = "Validation accuracy by epoch"
-    return _figure(figure, "validation", title, f"{title}; the numbers are in the tables below.")
+    return drawn(figure, "validation", title, f"{title}; the numbers are in the tables below.")
 
 
 def _loss_figure(training: Training, name: str) -> Figure | None:
@@ -147,13 +173,13 @@ def _loss_figure(training: Training, name: str) -> Figure | None:
     for index, term in enumerate(terms):
         found = [(p.epoch, p.losses[term]) for p in points if term in p.losses]
         figure.add_trace(
-            _line(
+            curve(
                 term,
                 [round(epoch, 3) for epoch, _ in found],
                 [value for _, value in found],
                 SEQUENCE[index % len(SEQUENCE)],
                 SEQUENCE_SYMBOLS[index % len(SEQUENCE_SYMBOLS)],
-                [f"epoch {e:.1f}: {_shown(term)} {text.significant(v)}" for e, v in found],
+                [f"epoch {e:.1f}: {shown(term)} {text.significant(v)}" for e, v in found],
             )
         )
     if not figure.data:
@@ -162,10 +188,10 @@ def _loss_figure(training: Training, name: str) -> Figure | None:
     figure.update_yaxes(title="Weighted loss", rangemode="tozero")
     title = f"Loss of the {text.plain(training.name, 40)}"
     said = f"{title} by epoch, terms {', '.join(text.plain(term, 40) for term in terms)}"
-    return _figure(figure, name, title, f"{said}; the numbers are in the tables below.")
+    return drawn(figure, name, title, f"{said}; the numbers are in the tables below.")
 
 
-def _line(
+def curve(
     name: str, x: list[float], y: list[float], colour: str, symbol: str, hover: list[str]
 ) -> Any:
     """A curve with a dozen marks, so that its shape can be told where it is not its colour."""
@@ -175,11 +201,11 @@ def _line(
         x=x,
         y=[float(f"{value:.5g}") for value in y],
         mode="lines+markers",
-        name=_shown(text.plain(name, 40)),
+        name=shown(text.plain(name, 40)),
         line={"color": colour, "width": 2},
         marker={"symbol": symbol, "color": colour, "size": 8, "maxdisplayed": 12},
         hoverinfo="text",
-        hovertext=[f"{_shown(text.plain(name, 40))}, {words}" for words in hover],
+        hovertext=[f"{shown(text.plain(name, 40))}, {words}" for words in hover],
     )
 
 
@@ -187,18 +213,21 @@ def _name(role: str, network: str) -> str:
     return text.plain(f"{role}: {network}" if role else network, 40)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name in a figure, where Plotly would read ``<b>`` and ``<a href>`` as markup."""
     return html.escape(text.plain(name), quote=False)
 
 
-def _figure(figure: Any, name: str, title: str, alternative: str, hint: str = "") -> Figure:
+def drawn(
+    figure: Any, name: str, title: str, alternative: str, hint: str = "", height: int = 360
+) -> Figure:
+    """The figure in the page's style."""
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 60, "r": 16, "t": 36, "b": 52},
-        height=360,
+        height=height,
         showlegend=True,
         legend={
             "orientation": "h",

@@ -8,8 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import __version__
-from edgekd.report import contests, exports, proofs, reductions, tables, verdict
+from edgekd.report import (
+    answers,
+    comparing,
+    contests,
+    endurance,
+    evidence,
+    exports,
+    knobs,
+    layering,
+    matrix,
+    proofs,
+    reductions,
+    tables,
+    verdict,
+)
 from edgekd.report.figures import figures
+from edgekd.report.heat import heat_figures
 from edgekd.report.text import plain
 from edgekd.report.view import RunView, dig
 from edgekd.report.words import commands
@@ -35,18 +50,22 @@ def render_page(view: RunView) -> str:
 
 
 def _content(view: RunView) -> dict[str, Any]:
-    front, curves = figures(view)
-    scripts = _scripts() if front or curves else []
+    fronts, curves = figures(view)
+    heat = heat_figures(view)
+    scripts = _scripts() if fronts or curves or heat else []
     labels = [plain(label) for label in _labels(view)]
     return {
         "version": __version__,
         "title": verdict.title(view),
         "headline": verdict.headline(view),
         "statements": verdict.statements(view),
-        "front": front,
+        "fronts": fronts,
         "curves": curves,
-        "results": tables.results_table(view),
-        "comparisons": proofs.comparisons_table(view),
+        "results": [
+            *matrix.matrices(view),
+            *tables.results_tables(view),
+            *comparing.comparisons_tables(view),
+        ],
         "trainings": [
             found
             for index, training in enumerate(view.trainings)
@@ -60,8 +79,8 @@ def _content(view: RunView) -> dict[str, Any]:
         "types": reductions.type_tables(view),
         "explanations": exports.explanations(view),
         "rejected": [plain(path) for path in view.rejected],
-        "measurements": proofs.measurements_table(view),
-        "devices": proofs.device_tables(view),
+        **_measured(view),
+        "heat": heat,
         "decisions": [*proofs.decisions(view), *contests.choices(view)],
         "time": tables.time_table(view),
         "lineage": proofs.lineage_table(view),
@@ -73,6 +92,20 @@ def _content(view: RunView) -> dict[str, Any]:
         "style": _own("page.css"),
         "scripts": scripts,
         "script_hashes": " ".join(_hash(script) for script in scripts) or "'none'",
+    }
+
+
+def _measured(view: RunView) -> dict[str, Any]:
+    """What is told of the devices beside latency: answers, steadiness, state."""
+    return {
+        "accuracy": answers.accuracy_table(view),
+        "disagreements": answers.disagreements(view),
+        "sustained": endurance.sustained_tables(view),
+        "minutes": endurance.minute_tables(view),
+        "measurements": proofs.measurements_tables(view),
+        "knobs": [*knobs.sweep_tables(view), *knobs.energy_tables(view)],
+        "states": evidence.state_tables(view),
+        "devices": [*evidence.device_tables(view), *layering.layer_tables(view)],
     }
 
 

@@ -12,7 +12,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-PRIVATE_KEYS = frozenset({"host", "hostname", "node", "user", "username", "home", "cwd", "serial"})
+PRIVATE_KEYS = frozenset(
+    {"host", "hostname", "node", "user", "username", "home", "cwd", "serial", "owner", "address"}
+)
 LISTS = frozenset({"names"})
 """Which images int8 was calibrated on: a long list of the user's own files. Its length and its hash
 are enough for a report; the manifest has it."""
@@ -27,8 +29,17 @@ _INSIDE = re.compile(
     rf"(?:file://|(?<![\w/.:~…<-])|(?<=:)(?!//))(?:~[\w.-]*)?/(?!/){_WORD}+"
     rf"|\b[A-Za-z]:\\{_WORD}+|\\\\[\w.-]+\\{_WORD}+"
 )
-_REMOTE = re.compile(r"\b(ssh|scp|sftp|rsync)://[^\s\"'`<>|;,)\]]+")
+_REMOTE = re.compile(r"\b(ssh|scp|sftp|rsync|adb)://[^\s\"'`<>|;,)\]]+")
 _LOGIN = re.compile(r"(?<![\w/.+-])[\w.+-]+@[\w.-]+")
+# What ssh says of a host ("connect to host pi.lan port 22"), and the commands that get there.
+_HOST = re.compile(
+    r"(\bhostname |\bhost (?=\S+ port \d)|\bssh-keygen -R |\bssh-copy-id )[^\s:,;)]+(?::\d+)?"
+)
+_COMMAND = re.compile(r"(?<=: )ssh (?:-[A-Za-z] ?\S+ )*(?:-- )?[^\s:,;)]+")
+_PEER = re.compile(
+    r"\b(to|by|from|with|at) (?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.%\w]+\])(?::\d+)?"
+)
+_SAID = re.compile(r"\s*\bssh said: .*", re.DOTALL)
 _QUOTED = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'([^'\n]*)'")
 
 
@@ -86,6 +97,16 @@ def shareable_text(text: str) -> str:
     if _ABSOLUTE.match(text) and not re.search(r"\s[/~\\]", text):
         return _last(text)
     return _INSIDE.sub(lambda found: _last(found.group()), text)
+
+
+def shareable_message(text: str) -> str:
+    """A sentence about a device that failed, without where it is: ssh names hosts as it likes.
+
+    What ssh itself said is left out, as it may hold a banner of the host's.
+    """
+    text = _COMMAND.sub("ssh …", _SAID.sub("", whole(text)))
+    text = _HOST.sub(r"\1…", _PEER.sub(r"\1 …", text))
+    return str(without_machine(shareable_text(text)))
 
 
 def shareable_command(command: Any) -> str:

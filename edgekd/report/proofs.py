@@ -1,19 +1,29 @@
-"""The tables of evidence: measurements, device facts, decisions, lineage."""
+"""The tables of proof: how it was measured, what was decided, where each file came from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekd.report import text
-from edgekd.report.results import device_name, record_hash, runtime_name
+from edgekd.report.models import model_cell
+from edgekd.report.places import anchor, by_clock, clock_name, runtime_name, sentence
 from edgekd.report.table import Cell, Column, Table, table
-from edgekd.report.tables import named, ratio_cell
-from edgekd.report.view import RunView, dig, leaves, number
+from edgekd.report.view import RunView, dig, number
 
 
-def measurements_table(view: RunView) -> Table | None:
-    """Under which conditions each latency was measured, and how steady it was."""
+def measurements_tables(view: RunView) -> list[Table]:
+    """Under which conditions each latency was measured, and how steady it was; by clock."""
+    found = []
+    for index, (clock, records) in enumerate(by_clock(view.records)):
+        made = _measurements(view, records, clock, anchor("measurements", index))
+        found += [made] if made else []
+    return found
+
+
+def _measurements(
+    view: RunView, records: Sequence[Mapping[str, Any]], clock: str, name: str
+) -> Table | None:
     head = [
         Column("Measured", False),
         Column("Verdict", False),
@@ -21,12 +31,13 @@ def measurements_table(view: RunView) -> Table | None:
         *map(Column, ("Runs", "Spread", "Drift")),
         *map(Column, ("Undisturbed", "CPU time", "Load")),
     ]
-    runtimes = {runtime_name(record.get("runtime")) for record in view.records}
-    rows = [_measurement(view, record, len(runtimes) > 1) for record in view.records]
+    runtimes = {runtime_name(record.get("runtime")) for record in records}
+    rows = [_measurement(view, record, len(runtimes) > 1) for record in records]
     caption = "How each latency was measured; spread is the coefficient of variation."
+    caption += f" {sentence(clock_name(clock))}."
     if len(runtimes) == 1 and any(runtimes):
         caption += f" Runtime: {text.plain(runtimes.pop())}."
-    return table("measurements", caption, head, rows)
+    return table(name, caption, head, rows)
 
 
 def _measurement(view: RunView, record: Mapping[str, Any], several: bool) -> list[Cell]:
@@ -41,7 +52,7 @@ def _measurement(view: RunView, record: Mapping[str, Any], several: bool) -> lis
     reasons = dig(record, "verdict", "reasons")
     runtime = text.plain(runtime_name(record.get("runtime"))) if several else ""
     return [
-        _measured_name(view, record, runtime),
+        model_cell(view, record, runtime),
         Cell(
             text.anything(dig(record, "verdict", "state")),
             note=text.anything(reasons) if reasons else "",
@@ -54,13 +65,6 @@ def _measurement(view: RunView, record: Mapping[str, Any], several: bool) -> lis
         _ms(dig(timing, "cpu_ms")),
         _ms(dig(timing, "load_ms"), dig(timing, "first_ms")),
     ]
-
-
-def _measured_name(view: RunView, record: Mapping[str, Any], note: str) -> Cell:
-    known = next((a for a in view.artifacts if record_hash(record) in a.hashes), None)
-    if known:
-        return Cell(named(known.role, known.name), note=note, role=known.role)
-    return Cell(text.plain(dig(record, "artifact", "name") or "model"), note=note)
 
 
 def _conditions(policy: Any) -> Cell:
@@ -85,64 +89,6 @@ def _ms(value: Any, first: Any = None) -> Cell:
     found, then = number(value), number(first)
     note = "" if then is None else f"first run {text.milliseconds(then)}"
     return Cell(text.milliseconds(found), found, note)
-
-
-def comparisons_table(view: RunView) -> Table | None:
-    """Pairs that were measured in turns, which alone tells small differences from chance."""
-    head = [Column("Pair", False), Column("Time ratio [95%]"), Column("Null pair")]
-    rows = []
-    for entry in (found["comparison"] for found in view.comparisons):
-        pair = f"{_short(dig(entry, 'b'))} against {_short(dig(entry, 'a'))}"
-        said, state = _short(dig(entry, "sentence")), dig(entry, "state")
-        note = "" if state in (None, "stable") else text.anything(state)
-        ratios = [ratio_cell(dig(entry, "ratio")), ratio_cell(dig(entry, "null"))]
-        rows.append([Cell(pair), *ratios, Cell(said, note=note)])
-    caption = "Two networks in turns, beside a null pair: the same network against itself."
-    return table("comparisons", caption, [*head, Column("Verdict", False)], rows)
-
-
-def _short(name: Any) -> str:
-    """A model by its artifact's folder: the file in it is called ``model.onnx`` every time."""
-    return text.anything(name).replace("/model.onnx", "")
-
-
-def device_tables(view: RunView) -> list[Table]:
-    """The facts of each device that was measured on, and how it did meanwhile."""
-    firsts: dict[str, Mapping[str, Any]] = {}
-    for record in view.records:
-        firsts.setdefault(device_name(record), record)
-    found = []
-    for index, (name, record) in enumerate(firsts.items()):
-        rows = [[Cell(_title(key)), _device_fact(key, value)] for key, value in _facts(record)]
-        caption = f"Facts of the device {text.plain(name)}".rstrip() + "."
-        head = [Column("Fact", False), Column("Found", False)]
-        found.append(table(f"device-{index + 1}", caption, head, rows))
-    return [facts for facts in found if facts]
-
-
-def _facts(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Every fact once, though the record repeats some in its evidence."""
-    evidence = record.get("evidence", {})
-    other = {"facts", "asked"}
-    more = (
-        {k: v for k, v in evidence.items() if k not in other}
-        if isinstance(evidence, Mapping)
-        else {}
-    )
-    merged = dict(leaves(record.get("device")))
-    merged |= {k: v for k, v in leaves(dig(evidence, "facts")) if k not in merged}
-    return [*merged.items(), *leaves(more)]
-
-
-def _title(key: str) -> str:
-    return text.plain(key.removesuffix("_bytes").replace("_", " ").replace(".", ": "))
-
-
-def _device_fact(key: str, value: Any) -> Cell:
-    found = number(value)
-    if key.endswith("bytes") and found is not None:
-        return Cell(text.scaled(found, "B"), found)
-    return Cell(text.anything(value), found)
 
 
 def decisions(view: RunView) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekd.intervals import wilson
+from edgekd.report.places import clock, clock_rank, device_name, place, runtime_name
 from edgekd.report.view import (
     EXPORTED,
     ArtifactView,
@@ -43,7 +44,7 @@ def results_from(
             seen |= {export.sha256, export.parent}
             lines.append(_line(networks.get(export.parent), export, {}))
     lines += [_line(a, None, {}) for a in networks.values() if a.sha256 not in seen]
-    return tuple(sorted(lines, key=lambda line: role_rank(line.role)))
+    return tuple(sorted(lines, key=lambda line: (role_rank(line.role), clock_rank(line.clock))))
 
 
 def record_hash(record: Mapping[str, Any]) -> str:
@@ -69,30 +70,16 @@ def _line(
         parameters=count(model.get("parameters")),
         macs=count(model.get("macs")),
         size_bytes=next((count(size) for size in sizes if size), None),
-        accuracy=_measured(record.get("accuracy")) or _known_accuracy(known),
-        latency=_latency(record.get("timing")),
+        accuracy=measured_accuracy(record.get("accuracy")) or _known_accuracy(known),
+        latency=latencies(record.get("timing")),
         peak_rss_bytes=count(dig(record, "memory", "peak_rss_bytes")),
         device=device_name(record),
+        place=place(record),
         runtime=runtime_name(record.get("runtime")),
+        clock=clock(record),
+        model=record_hash(record),
         state=str(dig(record, "verdict", "state") or ""),
     )
-
-
-def device_name(record: Mapping[str, Any]) -> str:
-    """The device as a person would call it: board and processor, without their trade marks."""
-    keys = ["soc", "cpu"]
-    if not str(dig(record, "runtime", "provider") or "CPU").startswith("CPU"):
-        keys = ["soc", "gpu"]
-    found = [str(name) for key in keys if (name := dig(record, "device", key))]
-    tidy = (re.sub(r"\((R|TM)\)|\s+CPU(?=\s|$)|\s*@.*", "", name).strip() for name in found)
-    return ", ".join(filter(None, tidy)) or str(dig(record, "device", "profile") or "")
-
-
-def runtime_name(runtime: Any) -> str:
-    """Runtime and version, and the provider that ran the nodes."""
-    words = [str(word) for key in ("name", "version") if (word := dig(runtime, key))]
-    provider = dig(runtime, "provider")
-    return " ".join(words) + (f", {provider}" if provider else "")
 
 
 def _size(artifact: ArtifactView) -> int | None:
@@ -106,7 +93,7 @@ def _precision(export: ArtifactView | None, entry: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _measured(accuracy: Any) -> Estimate | None:
+def measured_accuracy(accuracy: Any) -> Estimate | None:
     """The accuracy that was measured in the runtime on the device."""
     value, n = number(dig(accuracy, "value")), count(dig(accuracy, "n"))
     if value is None:
@@ -143,7 +130,8 @@ def _estimate(value: float, n: int | None, source: str) -> Estimate:
     return Estimate(value, known.lo, known.hi, n, source)
 
 
-def _latency(timing: Any) -> dict[str, Percentile]:
+def latencies(timing: Any) -> dict[str, Percentile]:
+    """The percentiles of a timing, in ms; those that cannot be given say why."""
     found = {}
     for name in PERCENTILES:
         entry = dig(timing, name)

@@ -10,7 +10,7 @@ from edgekd.report.text import NONE
 
 @dataclass(frozen=True)
 class Cell:
-    """What a person reads, the number it was made from, and small print under it."""
+    """What a person reads, the number it was made from, and small print under it, by lines."""
 
     text: str
     value: float | None = None
@@ -25,6 +25,8 @@ class Column:
 
     title: str
     numeric: bool = True
+    note: str = ""
+    """Small print under the heading."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,22 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
 
+def lines(*parts: str) -> str:
+    """Small print of several lines; what is empty is left out."""
+    return "\n".join(part for part in parts if part and part != NONE)
+
+
 def table(
     name: str, caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]
 ) -> Table | None:
     """The table without the columns that nobody has anything for; None where no row is left."""
-    lines = [tuple(row) for row in rows]
-    if not lines:
+    found = [tuple(row) for row in rows]
+    if not found:
         return None
-    kept = [i for i in range(len(columns)) if i == 0 or any(row[i].text != NONE for row in lines)]
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i].text != NONE for row in found)]
     return Table(
         name,
         caption,
         tuple(columns[i] for i in kept),
-        tuple(tuple(row[i] for i in kept) for row in lines),
+        tuple(tuple(row[i] for i in kept) for row in found),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekd.report import text
 from edgekd.report.curves import per_epoch
+from edgekd.report.places import anchor, clock_rank, clock_words, sentence
 from edgekd.report.table import Cell, Column, Table, table
 from edgekd.report.view import (
     Estimate,
@@ -20,31 +21,55 @@ from edgekd.report.view import (
 )
 
 
-def results_table(view: RunView) -> Table | None:
-    """Who is how big, how right and how fast."""
-    several = len({_place(line) for line in view.results if line.latency}) > 1
+def results_tables(view: RunView) -> list[Table]:
+    """Who is how big, how right and how fast; a table for each clock that was used."""
+    groups: dict[str, list[Result]] = {}
+    for line in view.results:
+        if line.latency:
+            groups.setdefault(line.clock, []).append(line)
+    clocks = sorted(groups, key=clock_rank) or [""]
+    still = [line for line in view.results if not line.latency]
+    found = []
+    for index, clock in enumerate(clocks):
+        mine = {id(line) for line in groups.get(clock, [])} | {id(x) for x in still * (not index)}
+        lines = [line for line in view.results if id(line) in mine]
+        found.append(_results_table(lines, clock, anchor("results", index)))
+    return [each for each in found if each]
+
+
+def _results_table(results: Sequence[Result], clock: str, name: str) -> Table | None:
+    timed = [line for line in results if line.latency]
+    places = len({line.place or line.device for line in timed}) > 1
+    runtimes = len({line.runtime for line in timed}) > 1
     head = [
         Column("Network", False),
         *map(Column, ("Parameters", "File", "MACs", "Top-1 [95%]")),
-        *map(Column, ("Median latency [95%]", "p95", "p99", "Peak RAM")),
+        *map(Column, ("Median latency [95%]", "p95", "p99", "p99.9", "Peak RAM")),
     ]
-    rows = [_result_row(line, several) for line in view.results]
-    return table("results", _results_caption(view.results), head, rows)
+    rows = [_result_row(line, places, runtimes) for line in results]
+    return table(name, _results_caption(results, clock), head, rows)
 
 
-def _result_row(line: Result, several: bool) -> list[Cell]:
-    note = " · ".join(word for word in (line.precision, _place(line) * several) if word)
+def _result_row(line: Result, places: bool, runtimes: bool) -> list[Cell]:
+    words = (line.precision, (line.place or line.device) * places, line.runtime * runtimes)
+    note = " · ".join(word for word in words if word)
     return [
         Cell(named(line.role, line.network), note=text.plain(note), role=line.role),
         Cell(text.scaled(line.parameters), line.parameters),
         Cell(text.scaled(line.size_bytes, "B"), line.size_bytes),
         Cell(text.scaled(line.macs), line.macs),
-        _accuracy(line.accuracy),
-        _latency(line.median, interval=True, note=line.state),
-        _latency(line.latency.get("p95")),
-        _latency(line.latency.get("p99")),
+        accuracy_cell(line.accuracy),
+        latency_cell(line.median, interval=True, note=line.state),
+        latency_cell(line.latency.get("p95")),
+        latency_cell(line.latency.get("p99")),
+        _rarest(line.latency.get("p99.9")),
         Cell(text.scaled(line.peak_rss_bytes, "B"), line.peak_rss_bytes),
     ]
+
+
+def _rarest(found: Percentile | None) -> Cell:
+    """Hardly anybody has the runs that it needs, and says so for each model."""
+    return latency_cell(found if found and found.value is not None else None)
 
 
 def named(role: str, name: str) -> str:
@@ -65,17 +90,20 @@ def _place(line: Result) -> str:
     return ", ".join(word for word in (line.device, line.runtime) if word)
 
 
-def _results_caption(results: Sequence[Result]) -> str:
+def _results_caption(results: Sequence[Result], clock: str) -> str:
     parts = ["Size, accuracy and latency of each network."]
     if any(line.accuracy for line in results):
         parts.append("Top-1 with its 95% Wilson interval over n images.")
     places = sorted({_place(line) for line in results if line.latency})
     if len(places) == 1 and places[0]:
         parts.append(f"Latency on {text.plain(places[0])}.")
+    if any(line.latency for line in results):
+        parts.append(f"{sentence(clock_words(clock))}.")
     return " ".join(parts)
 
 
-def _accuracy(found: Estimate | None) -> Cell:
+def accuracy_cell(found: Estimate | None) -> Cell:
+    """An accuracy with its interval, n and where it was found."""
     if found is None:
         return Cell(text.NONE)
     words = f"{text.percent(found.value, found.n)} {text.percent_interval(found)}".rstrip()
@@ -84,7 +112,8 @@ def _accuracy(found: Estimate | None) -> Cell:
     return Cell(words, found.value, ", ".join(w for w in (images, source) if w))
 
 
-def _latency(found: Percentile | None, interval: bool = False, note: str = "") -> Cell:
+def latency_cell(found: Percentile | None, interval: bool = False, note: str = "") -> Cell:
+    """A percentile, or why there is none."""
     if found is not None and found.value is None:
         return Cell("n/a", note=text.plain(found.reason))
     value = found.value if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,6 +57,25 @@ def scaled(value: float | None, unit: str = "") -> str:
 
 def milliseconds(value: float | None) -> str:
     return NONE if value is None else f"{significant(value)} ms"
+
+
+def celsius(value: float) -> str:
+    return f"{signed(f'{value:.1f}')} °C"
+
+
+def gigahertz(khz: float) -> str:
+    return f"{khz / 1e6:.2f} GHz"
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """``0-3, 6``: whole numbers, those that follow each other as a span."""
+    found: list[list[int]] = []
+    for value in sorted(set(numbers)):
+        if found and value == found[-1][1] + 1:
+            found[-1][1] = value
+        else:
+            found.append([value, value])
+    return ", ".join(f"{a}" if a == b else f"{a}\u2013{b}" for a, b in found)
 
 
 def seconds(value: float | None) -> str:

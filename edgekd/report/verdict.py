@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekd.report import text
+from edgekd.report.places import CLOCKS, clock_name, failed_place
 from edgekd.report.view import Result, RunView, Training, count, dig, number
+
+USUAL = next(iter(CLOCKS))
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ def statements(view: RunView) -> list[Statement]:
     subject = view.result("student") or (view.results[-1] if view.results else None)
     if subject is None:
         return [statement] if (statement := gain(view)) else []
-    found = [_size(view, subject), _accuracy(view, subject), _latency(subject), gain(view)]
+    found = [_size(view, subject), _accuracy(view, subject), _latency(view, subject), gain(view)]
     return [statement for statement in found if statement]
 
 
@@ -43,12 +47,14 @@ def headline(view: RunView) -> str:
     """One sentence: how small, how right, how fast."""
     subject = view.result("student") or (view.results[-1] if view.results else None)
     if subject is None:
-        return " ".join(_reached(training) for training in view.trainings)
-    parts = [_smaller(view, subject), _right(subject), _fast(subject)]
+        said = [_reached(training) for training in view.trainings]
+        return " ".join([*said, _failed(view)]).strip()
+    parts = [_smaller(view, subject), _right(subject), _fast(view, subject)]
     said = [part for part in parts if part]
     joined = ", and ".join([", ".join(said[:-1]), said[-1]]) if len(said) > 1 else "".join(said)
     who = f"The {subject.role} " if subject.role else ""
-    return f"{who}{text.plain(subject.network, 60)} {joined}." if joined else ""
+    whole = f"{who}{text.plain(subject.network, 60)} {joined}." if joined else ""
+    return f"{whole} {_failed(view)}".strip()
 
 
 def _reached(training: Training) -> str:
@@ -89,12 +95,43 @@ def _right(subject: Result) -> str:
     return f"classifies {text.percent(found.value, found.n)} of {images} correctly{known}"
 
 
-def _fast(subject: Result) -> str:
-    found = subject.median
-    if found is None or found.value is None:
+def _fast(view: RunView, subject: Result) -> str:
+    found = _everywhere(view, subject)
+    if not found:
         return ""
-    where = f" on {text.plain(subject.device, 60)}" if subject.device else ""
-    return f"answers in {text.milliseconds(found.value)}{where}"
+    said = [f"{text.milliseconds(line.median_ms)}{_where(line, len(found))}" for line in found]
+    said = said if len(said) < 2 else [said[0], said[-1]]
+    by = "" if subject.clock in ("", USUAL) else f" by the {clock_name(subject.clock)}"
+    return f"answers in {' to '.join(said)}{by}"
+
+
+def _where(line: Result, devices: int) -> str:
+    """With its hardware, or by its name alone beside others."""
+    name = line.place if devices > 1 else line.device
+    return f" on {text.plain(name, 80)}" if name else ""
+
+
+def _everywhere(view: RunView, subject: Result) -> list[Result]:
+    """The subject on each device it was timed on by the same clock, the fastest first."""
+    alike = [
+        line
+        for line in view.results
+        if (line.role, line.network, line.precision, line.model, line.clock)
+        == (subject.role, subject.network, subject.precision, subject.model, subject.clock)
+    ]
+    first: dict[str, Result] = {}
+    for line in alike:
+        if line.median_ms is not None:
+            first.setdefault(line.place, line)
+    return sorted(first.values(), key=lambda line: line.median_ms or 0.0)
+
+
+def _failed(view: RunView) -> str:
+    """Which devices gave no answer."""
+    found = dict.fromkeys(text.plain(failed_place(e), 60) or "a device" for e in view.failures)
+    *first, last = found or [""]
+    who = f"{', '.join(first)} and {last}" if first else last
+    return f"No answer from {who}." if who else ""
 
 
 def _size(view: RunView, subject: Result) -> Statement | None:
@@ -123,16 +160,30 @@ def _accuracy(view: RunView, subject: Result) -> Statement | None:
     return Statement("Top-1 accuracy", figure, tuple(part for part in parts if part))
 
 
-def _latency(subject: Result) -> Statement | None:
+def _latency(view: RunView, subject: Result) -> Statement | None:
+    everywhere = _everywhere(view, subject)
+    if len(everywhere) > 1:
+        return _range(everywhere)
     found = subject.median
     if found is None or found.value is None:
         return None
     ends = text.latency(found, interval=True).partition(" [")[2]
     known = f"95% interval [{ends}" if ends else ""
     state = f"measurement {text.plain(subject.state, 40)}" if subject.state else ""
-    parts = (known, state, text.plain(subject.device, 48))
+    clock = clock_name(subject.clock) if subject.clock else ""
+    parts = (known, state, clock, text.plain(subject.device, 48))
     facts = tuple(part for part in parts if part)
     return Statement("Median latency", text.milliseconds(found.value), facts)
+
+
+def _range(everywhere: Sequence[Result]) -> Statement:
+    """From the fastest device to the slowest."""
+    ends = (everywhere[0], everywhere[-1])
+    times = [text.milliseconds(line.median_ms) for line in ends]
+    names = [text.plain(line.place, 40) for line in ends]
+    facts = (f"{names[0]} to {names[1]}", clock_name(ends[0].clock))
+    more = (f"{len(everywhere)} devices",) if len(everywhere) > 2 else ()
+    return Statement("Median latency", " to ".join(times), (*facts, *more))
 
 
 def gain(view: RunView) -> Statement | None:

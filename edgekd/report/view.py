@@ -137,7 +137,14 @@ class Result:
     """``median`` (its interval is blind to no drift) and ``p50`` to ``p99``, in ms."""
     peak_rss_bytes: int | None = None
     device: str = ""
+    """What a person would call it: its name, board and processor."""
+    place: str = ""
+    """The name by which devices are told apart."""
     runtime: str = ""
+    clock: str = ""
+    """What the latency is the time of: ``inference``, ``end_to_end`` or ``compute``."""
+    model: str = ""
+    """The hash of the file that was measured."""
     state: str = ""
     """The measurement's verdict: ``stable``, ``noisy`` ..."""
 
@@ -145,6 +152,10 @@ class Result:
     def median(self) -> Percentile | None:
         """The typical latency, with the interval over the blocks where there is one."""
         return self.latency.get("median") or self.latency.get("p50")
+
+    @property
+    def median_ms(self) -> float | None:
+        return self.median.value if self.median else None
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,8 @@ class RunView:
     results: tuple[Result, ...]
     rejected: tuple[str, ...] = ()
     """Files that failed their proof and must not be used, relative to the run folder."""
+    failures: tuple[Mapping[str, Any], ...] = ()
+    """Devices that gave no answer, and why."""
 
     @property
     def exports(self) -> tuple[ArtifactView, ...]:

@@ -10,12 +10,33 @@ from dataclasses import asdict
 from typing import Any
 
 from edgekd import __version__
-from edgekd.report import contests, exports, proofs, reductions, tables, verdict
-from edgekd.report.table import Cell, Table
+from edgekd.report import (
+    answers,
+    comparing,
+    contests,
+    endurance,
+    evidence,
+    exports,
+    knobs,
+    matrix,
+    proofs,
+    reductions,
+    tables,
+    verdict,
+)
+from edgekd.report.table import Table
 from edgekd.report.text import plain
 from edgekd.report.view import RunView
 
 SCHEMA_VERSION = 1
+ON_DEVICE = (
+    proofs.measurements_tables,
+    endurance.sustained_tables,
+    knobs.sweep_tables,
+    knobs.energy_tables,
+    evidence.state_tables,
+)
+"""What is told of each measurement beside its latency."""
 
 
 def render_json(view: RunView) -> str:
@@ -34,7 +55,8 @@ def render_json(view: RunView) -> str:
 
 def commands(view: RunView) -> list[str]:
     """What was typed, or what would do it again."""
-    found = [view.run.get("command"), *(record.get("command") for record in view.records)]
+    entries = (*view.records, *view.failures)
+    found = [view.run.get("command"), *(entry.get("command") for entry in entries)]
     said = list(dict.fromkeys(plain(command) for command in found if command))
     if not said and view.recipe:
         peer = tomllib.loads(view.recipe).get("peer", {}).get("name")
@@ -50,15 +72,19 @@ def render_markdown(view: RunView) -> str:
         for s in verdict.statements(view)
     ]
     parts.append("\n".join(found))
-    parts += _shown(tables.results_table(view))
+    parts += _all(matrix.matrices(view))
+    parts += _all(tables.results_tables(view))
     parts += [part for make in exports.TABLES for part in _shown(make(view))]
     parts += [part for make in reductions.TABLES for part in _shown(make(view))]
     parts.append(_list(reductions.type_lines(view)))
     for contest in contests.contests(view):
         parts += [*_shown(contest.table), _list(contest.said)]
     parts.append(_list(exports.explanations(view)))
-    parts += _shown(proofs.comparisons_table(view))
-    parts += _shown(proofs.measurements_table(view))
+    parts += _all(comparing.comparisons_tables(view))
+    parts += _shown(answers.accuracy_table(view))
+    parts.append(_list([found.sentence for found in answers.disagreements(view)]))
+    for make in ON_DEVICE:
+        parts += _all(make(view))
     parts += _shown(tables.costs_table(view))
     parts += [f"Rejected, not to be used: {_escape(path)}" for path in view.rejected]
     lines = "\n".join(commands(view))
@@ -73,19 +99,24 @@ def _shown(table: Table | None) -> list[str]:
     return [_escape(table.caption), _markdown_table(table)] if table else []
 
 
+def _all(found: Sequence[Table]) -> list[str]:
+    return [part for each in found for part in _shown(each)]
+
+
 def _list(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {_escape(sentence)}" for sentence in sentences)
 
 
 def _markdown_table(table: Table) -> str:
-    head = [_escape(column.title) for column in table.columns]
+    head = [_noted(column.title, column.note) for column in table.columns]
     line = ["---:" if column.numeric else "---" for column in table.columns]
-    rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    rows = [[_noted(cell.text, cell.note) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, line, *rows])
 
 
-def _markdown_cell(cell: Cell) -> str:
-    return _escape(cell.text + (f" ({cell.note})" if cell.note else ""))
+def _noted(words: str, note: str) -> str:
+    """Small print in brackets, its lines beside each other."""
+    return _escape(words + (f" ({note})" if note else "").replace("\n", "; "))
 
 
 def _escape(value: Any) -> str:

@@ -50,6 +50,8 @@ VERSIONS = sorted(API, key=lambda v: [int(part) for part in v.split(".")])
 NUMPY = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32",
          "INT64": "int64", "BOOL": "bool", "UINT8": "uint8"}  # fmt: skip
 WORDS = {"fp32": "FP32", "fp16": "FP16", "int8": "Int8"}
+ENGINE_MS, COPY_MS = 3.0, 0.5
+"""What an engine and a copy take by the GPU's clock."""
 MULTIPLIERS = ("Conv", "Gemm", "MatMul")
 
 
@@ -64,6 +66,8 @@ class World:
     refuses_caches: bool = False
     calls: list[tuple[str, str, tuple[Any, ...]]] = field(default_factory=list)
     module: Any = None
+    cudart: Any = None
+    """The CUDA beside it, whose time an engine takes."""
 
     @property
     def major(self) -> int:
@@ -395,6 +399,8 @@ class IExecutionContext(Guarded):
             self._engine._outputs, self._engine._session.run(None, feed), strict=True
         ):
             self._array(name, values.shape)[...] = values
+        if type(self).world.cudart is not None:
+            type(self).world.cudart.now_ms += ENGINE_MS
         if self.profiler is not None:
             for name, _ in _layers(self._engine._onnx):
                 self.profiler.report_layer_time(name, 0.25)
@@ -519,10 +525,11 @@ class Libcuda:
 
 
 class Libcudart:
-    """The runtime's library; its device memory is this process's."""
+    """The runtime's library; its device memory is this process's, and its clock its own."""
 
-    def __init__(self, room: int = 1 << 30) -> None:
-        self.room = room
+    def __init__(self, room: int = 1 << 30, integrated: bool = False) -> None:
+        self.room, self.integrated, self.now_ms = room, integrated, 100.0
+        self.events: dict[int, float] = {}
         errors = {2: b"out of memory"}
         # a function, as ctypes' own: what it returns can be declared
         self.cudaGetErrorString = lambda code: errors.get(code.value, b"unknown error")
@@ -567,10 +574,40 @@ class Libcudart:
         device = target if kind.value == 1 else source
         assert len(self.memory[device.value]) >= size.value, "outside of what was allocated"
         assert stream.value in self.streams
+        self.now_ms += COPY_MS
         if kind.value == 1:
             ctypes.memmove(target.value, source.value, size.value)
         else:  # late, as on a GPU: who does not wait reads rubbish
             self.pending.append((target.value, source.value, size.value))
+        return 0
+
+    def cudaEventCreate(self, event: Any) -> int:  # noqa: N802
+        event._obj.value = 1000 + len(self.events)
+        self.events[event._obj.value] = 0.0
+        return 0
+
+    def cudaEventRecord(self, event: Any, stream: Any) -> int:  # noqa: N802
+        assert stream.value in self.streams
+        self.events[event.value] = self.now_ms
+        return 0
+
+    def cudaEventElapsedTime(self, ms: Any, first: Any, last: Any) -> int:  # noqa: N802
+        assert not self.pending, "who does not wait gets cudaErrorNotReady"
+        ms._obj.value = self.events[last.value] - self.events[first.value]
+        return 0
+
+    def cudaEventDestroy(self, event: Any) -> int:  # noqa: N802
+        del self.events[event.value]
+        return 0
+
+    def cudaMemGetInfo(self, free: Any, total: Any) -> int:  # noqa: N802
+        free._obj.value = self.room - sum(len(one) for one in self.memory.values())
+        total._obj.value = self.room
+        return 0
+
+    def cudaDeviceGetAttribute(self, value: Any, attribute: Any, device: Any) -> int:  # noqa: N802
+        assert (attribute.value, device.value) == (18, 0)
+        value._obj.value = int(self.integrated)
         return 0
 
 
@@ -593,5 +630,6 @@ def install(version: str, bindings: bool = True, **world: Any) -> World:
     """For a process of its own: TensorRT and CUDA from now on, until it ends."""
     made = make(version, **world)
     sys.modules["tensorrt"] = made.module if bindings else None  # type: ignore[assignment]
-    ctypes.CDLL = libraries(Libcuda(), Libcudart())  # type: ignore[misc,assignment]
+    made.cudart = Libcudart()
+    ctypes.CDLL = libraries(Libcuda(), made.cudart)  # type: ignore[misc,assignment]
     return made

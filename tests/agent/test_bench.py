@@ -2,78 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekd.agent import summary
-from edgekd.agent.bench import Clock, Entrant, measure, order
+from edgekd.agent.bench import Entrant, measure, order
 from edgekd.agent.race import Race, Rules
-from edgekd.agent.runtimes import TensorSpec
+from tests.agent.fake_time import MS, Fake, Machine, entrant, jitter
 
-MS = 1_000_000
 RULES = Rules(min_seconds=1.0, max_seconds=8.0)
-
-
-@dataclass
-class Machine:
-    """Time that passes only when a model runs."""
-
-    now: int = 0
-    busy: int = 0
-    switches: int = 0
-    log: list[str] = field(default_factory=list)
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(lambda: self.now, lambda: self.busy, lambda: self.switches)
-
-
-@dataclass
-class Fake:
-    """A session whose run number ``n`` takes ``duration(n)`` ms, and ``stolen(n)`` ms of others."""
-
-    name: str
-    machine: Machine
-    duration: Callable[[int], float]
-    stolen: Callable[[int], float] = lambda n: 0.0
-    n: int = 0
-    info: Mapping[str, str] = field(default_factory=dict)
-    inputs: Sequence[TensorSpec] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    def run(self, feed: Any) -> Any:
-        cpu, other = round(self.duration(self.n) * MS), round(self.stolen(self.n) * MS)
-        self.n += 1
-        self.machine.busy += cpu
-        self.machine.now += cpu + other
-        self.machine.switches += other > 0
-        self.machine.log.append(self.name)
-        return {}
-
-    def close(self) -> None:
-        self.machine.log.append(f"-{self.name}")
-
-
-def entrant(session: Fake) -> Entrant:
-    def opened() -> Fake:
-        session.machine.now += MS
-        session.machine.log.append(f"+{session.name}")
-        return session
-
-    return Entrant(opened, lambda _: [{}])
 
 
 def race(rules: Rules, machine: Machine, *sessions: Fake) -> Race:
     return measure([entrant(session) for session in sessions], rules, machine.clock)
-
-
-def jitter(ms: float, share: float, seed: int = 0) -> Callable[[int], float]:
-    noise = np.random.default_rng(seed).normal(1, share, 100_000)
-    return lambda n: ms * float(noise[n])
 
 
 def test_rounds_mirror_and_turn() -> None:
@@ -226,3 +170,39 @@ def test_progress_reports_the_medians() -> None:
     )
     assert [event["blocks"] for event in seen] == list(range(1, len(seen) + 1))
     assert seen[-1]["median_ms"]["A"] == pytest.approx(2, rel=0.01)
+
+
+def test_a_session_that_keeps_the_devices_own_time_is_timed_by_that() -> None:
+    machine = Machine()
+    session: Any = Fake("a", machine, lambda n: 2)
+    session.device_ns = 700_000  # of the 2 ms that pass on the host
+    found = race(RULES, machine, session)
+    assert summary.timing(found, 0)["median"]["value"] == 0.7
+    assert found.seconds >= RULES.min_seconds  # which are the host's
+
+
+def test_p99_9_needs_4603_runs() -> None:
+    for blocks, known in ((5, False), (10, True)):
+        machine = Machine()
+        rules = Rules(blocks=blocks, block_seconds=0.15 * blocks, min_seconds=1, max_seconds=20)
+        timing = summary.timing(race(rules, machine, Fake("a", machine, jitter(2, 0.01))), 0)
+        estimate = timing["p99.9"]
+        if known:
+            assert estimate["lo"] < estimate["value"] <= estimate["hi"] <= 2.2
+        else:
+            assert estimate["method"] == f"n/a ({timing['n']} runs, need 4603)"
+
+
+def test_progress_ends_with_the_median_of_the_record() -> None:
+    """A fast block has more runs than a slow one: a median of blocks' medians is another one."""
+    machine = Machine()
+    seen: list[dict[str, Any]] = []
+    found = measure(
+        [entrant(Fake("a", machine, lambda n: 8.0 if n < 250 else 2.0))],
+        replace(RULES, tolerance=10.0),
+        machine.clock,
+        lambda race: seen.append(summary.progress(race, ["A"])),
+    )
+    recorded = summary.timing(found, 0)["median"]["value"]
+    assert seen[-1]["median_ms"]["A"] == pytest.approx(recorded, abs=1e-6)
+    assert (float(np.median(found.medians[0])), recorded) == (8.0, 2.0)

@@ -29,6 +29,7 @@ def test_ratio_of_block_medians() -> None:
         (Estimate(1.05, 1.0501, 1.0499, ""), "B is 5.0 % slower (95 %)"),
         (Estimate(1.01, 0.99, 1.03, ""), "no difference seen"),
         (Estimate(1.003, 1.002, 1.0035, ""), "no difference seen"),  # under twice the null pair
+        (Estimate(1.008, 1.007, 1.009, ""), "no difference seen"),  # the null pair reaches 1.009
         (Estimate(1.5, None, None, ""), "no difference seen"),
     ],
 )
@@ -54,4 +55,4 @@ def test_power_and_false_alarms_by_simulation() -> None:
             said = sentence("B", ratio(truth * b, a), ratio(again, a))
             claims[truth] += said != "no difference seen"
     assert claims[1.05] >= 0.95 * 400
-    assert claims[1.0] <= 0.05 * 400
+    assert claims[1.0] <= 0.02 * 400

@@ -1,4 +1,4 @@
-"""Percentiles, medians and trends against known values and by simulation."""
+"""Medians and their intervals against known values and by simulation."""
 
 from __future__ import annotations
 
@@ -9,52 +9,7 @@ import pytest
 
 from edgekd.agent import estimates
 from edgekd.agent.estimates import Estimate
-
-
-@pytest.mark.parametrize(
-    ("percent", "runs"), [(50, 7), (90, 44), (95, 90), (99, 459), (99.9, 4603), (10, 44)]
-)
-def test_fewest_runs_of_a_percentile(percent: float, runs: int) -> None:
-    assert estimates.samples_needed(percent) == runs
-
-
-def test_percentile_without_enough_runs_is_not_invented() -> None:
-    found = estimates.percentile(list(range(312)), 99)
-    assert found == Estimate(None, None, None, "n/a (312 runs, need 459)")
-    assert math.isinf(found.half_width)
-
-
-def test_percentile_is_a_run_that_happened_within_its_interval() -> None:
-    ordered = [float(value) for value in range(1, 1001)]
-    found = estimates.percentile(ordered, 99)
-    assert found.value == 990
-    assert found.lo is not None
-    assert found.hi is not None
-    assert 980 < found.lo < 990 < found.hi <= 1000
-    assert estimates.percentile(ordered, 50).value == 500.5
-
-
-def test_binomial_cdf_of_ten_coins() -> None:
-    expected = np.cumsum([math.comb(10, k) for k in range(11)]) / 1024
-    assert np.allclose(estimates.binomial_cdf(10, 0.5), expected)
-
-
-def test_order_ranks_of_known_tables() -> None:
-    assert estimates.order_ranks(10, 50) == (1, 8)  # the second and the ninth of ten: 97.9 %
-    assert estimates.order_ranks(100, 50) == (39, 60)  # the 40th and the 61st of a hundred
-
-
-@pytest.mark.parametrize(("percent", "n"), [(50, 40), (90, 200), (99, 600)])
-def test_percentile_intervals_cover_the_truth(percent: float, n: int) -> None:
-    rng = np.random.default_rng(1)
-    truth = -math.log(1 - percent / 100)
-    covered = 0
-    for _ in range(600):
-        found = estimates.percentile(np.sort(rng.exponential(size=n)).tolist(), percent)
-        assert found.lo is not None
-        assert found.hi is not None
-        covered += found.lo <= truth <= found.hi
-    assert covered >= 0.94 * 600
+from edgekd.agent.percentiles import percentile
 
 
 def test_median_interval_covers_the_truth_despite_drift_between_blocks() -> None:
@@ -64,7 +19,7 @@ def test_median_interval_covers_the_truth_despite_drift_between_blocks() -> None
         shifts = rng.normal(0, 0.02, size=(8, 1))
         runs = 1 + shifts + rng.normal(0, 0.01, size=(8, 40))
         found = estimates.median_of_blocks(np.median(runs, axis=1).tolist(), runs.ravel().tolist())
-        inside = estimates.percentile(np.sort(runs.ravel()).tolist(), 50)
+        inside = percentile(runs.ravel().tolist(), 50)
         assert None not in (found.lo, found.hi, inside.lo, inside.hi)
         covered += found.lo <= 1 <= found.hi  # type: ignore[operator]
         naive += inside.lo <= 1 <= inside.hi  # type: ignore[operator]
@@ -101,19 +56,6 @@ def test_the_interval_of_the_centre_covers_it(n: int) -> None:
         centre, half = estimates.centre_interval(rng.normal(1, 0.02, n).tolist())
         covered += abs(centre - 1) <= half
     assert 0.93 <= covered / 1500 <= 0.97
-
-
-def test_theil_sen_ignores_an_outlier() -> None:
-    assert estimates.slope([0, 1, 2, 3, 4], [10, 12, 14, 99, 18]) == pytest.approx(2)
-    assert estimates.slope([1, 1], [1, 2]) == 0
-
-
-def test_trend_tells_a_rise_from_noise() -> None:
-    rng = np.random.default_rng(3)
-    assert estimates.trend(list(range(10))) > 3
-    assert estimates.trend([1, 2]) == 0
-    alarms = sum(abs(estimates.trend(rng.normal(size=20).tolist())) > 2.6 for _ in range(500))
-    assert alarms <= 0.02 * 500
 
 
 def test_two_modes_only_where_there_are_two() -> None:

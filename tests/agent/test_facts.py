@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-import sys
 from pathlib import Path
 
 import pytest
 
 from edgekd.agent import cgroups, facts
+from tests.agent.machines import machine, says
 
 PI = {
     "proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n",
@@ -30,19 +29,6 @@ PI = {
 }
 
 
-def machine(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-def program(folder: Path, name: str, says: str) -> None:
-    file = folder / name
-    file.write_text(f"#!{sys.executable}\nprint({says!r})\n")
-    file.chmod(file.stat().st_mode | stat.S_IXUSR)
-
-
 def test_a_board(tmp_path: Path) -> None:
     root = machine(tmp_path, PI)
     device, now = facts.describe(root), facts.moment(root)
@@ -55,19 +41,6 @@ def test_a_board(tmp_path: Path) -> None:
     assert device["container"] == "docker"
     assert facts.peak_rss_bytes(root) == 94208 * 1024
     assert "the CPU governor is ondemand; nothing was changed" in facts.warnings(device, now)
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "flags"),
-    [
-        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n" * 2, ["avx2", "avx512f", "avx512_vnni"]),
-        ("flags : avx2 avx_vnni\n\nflags : avx2\n", ["avx2"]),  # cores of two kinds
-        ("Features\t: fp asimd asimddp i8mm\n", ["asimddp", "i8mm"]),
-        ("", []),
-    ],
-)
-def test_instructions_that_every_core_has(cpuinfo: str, flags: list[str], tmp_path: Path) -> None:
-    assert facts.describe(machine(tmp_path, {"proc/cpuinfo": cpuinfo}))["cpu_flags"] == flags
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
@@ -85,19 +58,6 @@ def test_this_machine_as_json() -> None:
     assert json.loads(json.dumps({**device, **facts.moment()}))["cpu"]
     assert 1 <= device["physical_cores"] <= (os.cpu_count() or 1)
     assert (facts.peak_rss_bytes() or 0) > 10_000_000
-
-
-def test_big_and_little_cores(tmp_path: Path) -> None:
-    cores = "CPU part\t: 0xd03\nCPU part\t: 0xd08\nCPU part\t: 0xfff\n"
-    root = machine(tmp_path, {"proc/cpuinfo": cores})
-    assert facts.cpu_model(root) == "Cortex-A53 + Cortex-A72 + ARM part 0xfff"
-
-
-def test_hyper_threads_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    siblings = {folder.format(cpu): f"{cpu % 2},{cpu % 2 + 2}\n" for cpu in range(4)}
-    monkeypatch.setattr(facts, "affinity", lambda: [0, 1, 2, 3])
-    assert facts.physical_cores(machine(tmp_path, siblings)) == 2
 
 
 @pytest.mark.parametrize(
@@ -126,17 +86,8 @@ def test_cpu_quota(tmp_path: Path, files: dict[str, str], cpus: float | None) ->
     assert cgroups.cpu_limit(machine(tmp_path, files)) == cpus
 
 
-def test_a_quota_that_stopped_the_process_is_throttling(tmp_path: Path) -> None:
-    stat_file = "nr_periods 48\nnr_throttled 46\nthrottled_time 1\n"
-    root = machine(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.stat": stat_file})
-    after = facts.moment(root)
-    assert after["quota_stops"] == 46
-    (text,) = facts.throttling([{**after, "quota_stops": 0}, after])
-    assert text == "the container's CPU quota stopped the process 46 times"
-
-
 def test_raspberry_pi_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path, "vcgencmd", "throttled=0x50005")
+    says(tmp_path, "vcgencmd", "throttled=0x50005")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     now = facts.moment(tmp_path)
     assert now["throttle_bits"] == 0x50005
@@ -145,7 +96,7 @@ def test_raspberry_pi_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_jetson_power_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path, "nvpmodel", "NV Power Mode: MAXN\n0")
+    says(tmp_path, "nvpmodel", "NV Power Mode: MAXN\n0")
     machine(tmp_path, {"etc/nv_tegra_release": "# R36"})
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     device = facts.describe(tmp_path)
@@ -153,11 +104,55 @@ def test_jetson_power_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_probe_that_fails_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path, "vcgencmd", "VCHI initialization failed")
+    says(tmp_path, "vcgencmd", "VCHI initialization failed")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert facts.moment(tmp_path)["throttle_bits"] is None
 
 
-def test_load_is_a_warning() -> None:
-    found = facts.warnings({"physical_cores": 2}, {"load_average": [3.0, 1.0, 1.0]})
-    assert found == ["load average 3.0 on 2 cores before the measurement"]
+def test_clocks_beside_the_cpus(tmp_path: Path) -> None:
+    root = machine(
+        tmp_path,
+        {
+            "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
+            "sys/class/devfreq/17000000.gpu/max_freq": "624750000\n",
+            "sys/class/devfreq/fdab0000.npu/cur_freq": "1000000000\n",
+            "sys/class/devfreq/odd/cur_freq": "unknown\n",
+        },
+    )
+    assert facts.moment(root)["devfreq"] == {
+        "17000000.gpu": {"khz": 306_000, "max_khz": 624_750},
+        "fdab0000.npu": {"khz": 1_000_000, "max_khz": None},
+    }
+
+
+def test_graphics_cards_are_asked_only_where_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(tmp_path, "nvidia-smi", "H100, 1980, 1980, 70.1, 31, 0, 81559, 0x1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert facts.moment(tmp_path)["gpus"] is None
+    (card,) = facts.moment(tmp_path, with_gpus=True)["gpus"]
+    assert card["power_w"] == 70.1
+
+
+def test_moments_fit_their_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import jsonschema
+
+    folder = Path(facts.__file__).parents[1]
+    schema = json.loads((folder / "profile.schema.json").read_text("utf-8"))
+    schema = {"$ref": "#/$defs/moment", "$defs": schema["$defs"]}
+    zone = "sys/class/thermal/thermal_zone0"
+    devfreq = {"sys/class/devfreq/gpu/cur_freq": "306000000\n"}
+    trip = {f"{zone}/trip_point_0_type": "passive", f"{zone}/trip_point_0_temp": "85000"}
+    cooling = "sys/class/thermal/cooling_device0"
+    cooled = {f"{cooling}/type": "cpufreq-cpu0", f"{cooling}/cur_state": "1"}
+    root = machine(tmp_path, {**PI, **devfreq, **trip, **cooled})
+    says(tmp_path, "nvidia-smi", "H100, [N/A], 1980, 70.1, 31, 0, 81559, 0x4")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    rich = facts.moment(root, with_gpus=True)
+    assert all(rich[key] for key in ("devfreq", "trip_c", "slowed_by", "gpus", "temperature_c"))
+    for moment in (rich, facts.moment()):
+        jsonschema.validate(moment, schema)
+        assert set(moment) == set(schema["$defs"]["moment"]["properties"])
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**rich, "trip_c": "hot"}, schema)

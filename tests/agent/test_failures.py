@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from edgekd.agent.failures import Crash, explain, explain_import
+from edgekd.agent import releases
+from edgekd.agent.failures import Crash, explain, explain_import, explain_text
+
+MACHINE = platform.machine()
 
 
-def crash(code: int, stderr: str = "") -> tuple[str, str]:
-    error = explain(Crash(code, stderr, "net.onnx", "ort", "Cortex-A72", 100 * 2**20))
+def crash(code: int, stderr: str = "", cpu: str = "Cortex-A72") -> tuple[str, str]:
+    error = explain(Crash(code, stderr, "net.onnx", "ort", cpu, 100 * 2**20))
     return error.kind, str(error)
 
 
@@ -17,7 +27,16 @@ def test_illegal_instruction(code: int) -> None:
     kind, text = crash(code)
     assert kind == "crash"
     assert "does not run on Cortex-A72" in text
-    assert "pip install 'onnxruntime<1.21'" in text
+    assert "onnxruntime 1.21 from PyPI dies so on Cortex-A72" in text
+    assert "microsoft/onnxruntime#23957, #24112" in text
+    assert f"{sys.executable} -m pip install 'onnxruntime!=1.21.*'" in text
+
+
+def test_an_illegal_instruction_on_a_cpu_without_a_known_case() -> None:
+    text = crash(-4, cpu="Intel Atom")[1]
+    assert "does not run on Intel Atom" in text
+    assert "Cortex" not in text
+    assert "'onnxruntime<1.21'" in text
 
 
 @pytest.mark.parametrize(
@@ -58,7 +77,33 @@ def test_unknown_memory_is_not_invented() -> None:
     ("said", "kind", "words"),
     [
         ("ModuleNotFoundError: No module named 'numpy'", "module", "-m pip install numpy"),
-        ("No module named 'onnxruntime.capi'", "module", "-m pip install onnxruntime"),
+        (
+            "No module named 'onnxruntime.capi'",
+            "module",
+            "has 'onnxruntime', and in it no 'onnxruntime.capi': it was made for another Python",
+        ),
+        ("No module named 'PIL'", "module", "-m pip install pillow"),
+        (
+            "ImportError: /x/libfoo.so: wrong ELF class: ELFCLASS64",
+            "architecture",
+            f"/x/libfoo.so was made for another kind of CPU than this one, which is {MACHINE}",
+        ),
+        (
+            "libfoo.so.1: cannot open shared object file: Exec format error",
+            "architecture",
+            "libfoo.so.1 was made for another kind of CPU",
+        ),
+        (
+            "OSError: [Errno 8] Exec format error: '/x/trtexec'",
+            "architecture",
+            "/x/trtexec was made",
+        ),
+        ("/x/a.so: file too short", "library", "/x/a.so is not a whole library"),
+        (
+            "/lib/libstdc++.so.6: version `GLIBCXX_3.4.29' not found (required by x.so)",
+            "library",
+            "wants GLIBCXX_3.4.29, which this one lacks. Install an older release",
+        ),
         (
             "libcudnn.so.9: cannot open shared object file: No such file",
             "library",
@@ -81,3 +126,81 @@ def test_missing_parts(said: str, kind: str, words: str) -> None:
 
 def test_other_errors_are_not_missing_parts() -> None:
     assert explain_import("ValueError: 7") is None
+    assert explain_text("ValueError: 7") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (
+            "OSError: [Errno 28] No space left on device: 'x'",
+            "disk",
+            "the disk of the device is full",
+        ),
+        ("OSError: [Errno 30] Read-only file system: 'x'", "disk", "file system is read-only"),
+        ("numpy._core._exceptions._ArrayMemoryError: MemoryError", "memory", "smaller batch"),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "memory", "bad_alloc"),
+        ("OSError: [Errno 12] Cannot allocate memory", "memory", "ran out of memory"),
+        (
+            "ERROR: ort-1.23.2-cp310-cp310-x.whl is not a supported wheel on this platform.",
+            "architecture",
+            "ort-1.23.2-cp310-cp310-x.whl is a wheel for another Python or CPU than this",
+        ),
+    ],
+)
+def test_what_a_system_lacks(said: str, kind: str, words: str) -> None:
+    error = explain_text(said)
+    assert error is not None
+    assert error.kind == kind
+    assert words in str(error)
+    assert explain_import(said) is None
+    found, text = crash(1, said)
+    assert found == kind
+    assert text.startswith("ort with net.onnx: ")  # and who met it
+    assert text.endswith(f"It said: {said}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ELF files")
+def test_a_library_for_another_cpu_in_the_systems_own_words(tmp_path: Path) -> None:
+    """Of such a file, glibc says that there is none."""
+    own = min((Path(np.__file__).parent / "random").glob("*.so"))
+    other = Path(shutil.copy(own, tmp_path / "other.so"))
+    with other.open("r+b") as file:
+        file.seek(18)  # e_machine
+        file.write((40 if MACHINE != "armv7l" else 62).to_bytes(2, "little"))
+    with pytest.raises(OSError, match=r"other\.so") as caught:
+        ctypes.CDLL(str(other))
+    error = explain_import(str(caught.value))
+    assert error is not None
+    assert error.kind == "architecture"
+    assert str(other) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("package", "python", "wanted"),
+    [
+        ("onnxruntime", (3, 8), "onnxruntime==1.19.2"),
+        ("onnxruntime", (3, 9), "onnxruntime==1.19.2"),
+        ("onnxruntime", (3, 10), "onnxruntime==1.23.2"),
+        ("onnxruntime", (3, 13), "onnxruntime"),
+        ("numpy", (3, 8), "numpy==1.24.4"),
+        ("openvino", (3, 8), "openvino"),
+    ],
+)
+def test_the_newest_release_for_a_python(
+    package: str, python: tuple[int, int], wanted: str
+) -> None:
+    assert releases.requirement(package, python) == wanted
+
+
+@pytest.mark.parametrize(
+    ("package", "machine", "tegra", "words"),
+    [
+        ("tensorrt", "aarch64", True, "sudo apt install python3-libnvinfer; do not pip"),
+        ("tensorrt", "x86_64", False, "py -m pip install 'tensorrt'"),
+        ("onnxruntime-gpu", "aarch64", True, "PyPI has none for aarch64"),
+        ("onnxruntime-gpu", "x86_64", False, "py -m pip install 'onnxruntime-gpu'"),
+    ],
+)
+def test_how_to_install(package: str, machine: str, tegra: bool, words: str) -> None:
+    assert words in releases.how_to_install(package, "py", machine, tegra)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edgekd.agent import __main__ as program
+from edgekd.agent import children
 from edgekd.agent.children import Ended, run_child
 from edgekd.devices import pack_agent
 
@@ -38,7 +39,7 @@ QUICK = {
 def write_job(folder: Path, models: list[str], **more: Any) -> Path:
     policy = {**QUICK, **more.pop("policy", {})}
     job = {
-        "agent": 1,
+        "agent": 2,
         "runtime": "ort",
         "policy": policy,
         "models": [{"name": name, "path": name} for name in models],
@@ -159,10 +160,10 @@ def test_a_corrupt_model_is_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{}", "is for agent None, this is 1"),
+        ("{}", "is for agent None, this is 2"),
         ("nonsense", "expected a job of edgekd's"),
         (
-            '{"agent": 1, "runtime": "ort", "policy": {}, "models": [{"name": "a", "path": "a"}]}',
+            '{"agent": 2, "runtime": "ort", "policy": {}, "models": [{"name": "a", "path": "a"}]}',
             "which is not there",
         ),
     ],
@@ -181,7 +182,7 @@ def test_a_job_that_is_none(
 def test_a_child_that_dies_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(program, "run_child", lambda *_: Ended(-4, {}, None, ""))
+    monkeypatch.setattr(children, "run_child", lambda *_: Ended(-4, {}, None, ""))
     assert program.main([str(write_job(tmp_path, ["a.onnx"]))]) == 1
     event = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "ort with a.onnx stopped on an illegal instruction" in event["message"]
@@ -201,31 +202,3 @@ def test_how_a_child_ended_and_what_it_said() -> None:
     assert (ended.code, ended.values, ended.error) == (-9, {"s": 7}, None)
     assert ended.stderr == "last words\n"
     assert events == [{"event": "progress", "step": "x"}]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
-def test_nothing_is_left_when_the_host_goes(tiny: Mapping[str, Any], tmp_path: Path) -> None:
-    tiny["classifier"](tmp_path / "a.onnx")
-    policy = {"min_seconds": 60.0, "max_seconds": 60.0}
-    job = write_job(tmp_path, ["a.onnx"], policy=policy, exit_with_stdin=True)
-    pack_agent(tmp_path / "agent.zip")
-    agent = subprocess.Popen(
-        [sys.executable, str(tmp_path / "agent.zip"), str(job)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert agent.stdout is not None
-    assert agent.stdin is not None
-    with agent:
-        while '"timing"' not in agent.stdout.readline():
-            pass
-        (child,) = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-        agent.stdin.close()
-        assert agent.wait(timeout=20) == program.ABANDONED
-    for _ in range(200):
-        state = Path(f"/proc/{child}/stat")
-        if not state.exists() or state.read_text().split()[2] == "Z":
-            return
-        subprocess.run(["sleep", "0.05"], check=True)
-    pytest.fail(f"the child {child} outlived the agent")

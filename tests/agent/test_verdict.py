@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgekd.agent.estimates import Estimate
-from edgekd.agent.verdict import Evidence, drift_pct_per_min, judge
+from edgekd.agent.verdict import Evidence, drift_pct_per_min
+from edgekd.agent.verdict import judge as judge_evidence
 
 KNOWN = Estimate(2.0, 1.99, 2.01, "")
 VAGUE = Estimate(2.0, 1.8, 2.2, "")
@@ -28,6 +29,11 @@ def evidence(
     return Evidence(at_s, series, clean, median, undisturbed, 0.02, throttling)
 
 
+def judge(found: Evidence) -> tuple[str, list[str]]:
+    verdict = judge_evidence(found)
+    return verdict["state"], verdict["reasons"]
+
+
 def test_steady_runs_are_stable() -> None:
     assert judge(evidence(STEADY)) == ("stable", [])
     assert drift_pct_per_min([0.0, 1.0], [1.0, 1.0]) is None
@@ -41,6 +47,18 @@ def test_a_rise_is_drift() -> None:
     rate = drift_pct_per_min([0.01 * index for index in range(400)], rise.tolist())
     assert rate is not None
     assert 120 < rate < 170  # 10 % in 4 s
+
+
+def test_noise_that_wanders_is_no_drift() -> None:
+    rng, alarms = np.random.default_rng(1), 0
+    for _ in range(200):
+        fresh, series = rng.normal(size=400) * 0.141, np.empty(400)
+        last = float(rng.normal())
+        for index, new in enumerate(fresh):
+            series[index] = last = 0.99 * last + new
+        ms = (2 + 0.12 * series).tolist()
+        alarms += any("it became" in text for text in judge(evidence(ms))[1])
+    assert alarms <= 0.05 * 200
 
 
 def test_two_groups_are_bimodal() -> None:

@@ -23,6 +23,11 @@ from edgekd.trainer import Interrupted
 from tests.cli.conftest import Answer, Command
 
 VERBS = [str(verb.name) for verb in FLOW]
+LEAVES = [
+    (str(verb.name), *((inner,) if inner else ()))
+    for verb in FLOW
+    for inner in (verb.commands if isinstance(verb, click.Group) else [""])
+]
 TINY: list[str | Path] = ["--size", "8", "--limit", "300", "--precision", "fp32"]
 TINY += ["--batch-size", "32", "--epochs", "1"]
 
@@ -62,20 +67,23 @@ def test_without_a_verb_the_overview_is_shown(edgekd: Command) -> None:
     assert "Commands:" in answer.err
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_and_json(verb: str, edgekd: Command) -> None:
-    answer = edgekd(verb, "--help")
+@pytest.mark.parametrize("verb", LEAVES, ids=" ".join)
+def test_every_verb_has_help_and_json(verb: tuple[str, ...], edgekd: Command) -> None:
+    answer = edgekd(*verb, "--help")
     assert answer.code == 0
     assert answer.err == ""
     assert "--json" in answer.out
     assert max(map(len, answer.out.splitlines())) <= 80
     assert re.search(r"\n\n  [A-Z]\w+.*\n", answer.out)  # a sentence that says what it does
-    assert edgekd(verb, "-h").out == answer.out
+    assert edgekd(*verb, "-h").out == answer.out
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_option_says_what_it_does(verb: str) -> None:
-    command = cli.cli.commands[verb]
+@pytest.mark.parametrize("verb", LEAVES, ids=" ".join)
+def test_every_option_says_what_it_does(verb: tuple[str, ...]) -> None:
+    command: click.Command = cli.cli
+    for name in verb:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
     options = [option for option in command.params if isinstance(option, click.Option)]
     assert [option.name for option in options if not option.help] == []
 

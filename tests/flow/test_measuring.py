@@ -31,10 +31,12 @@ from edgekd.flow import checkup as module
 from edgekd.flow.checkup import checkup
 from edgekd.flow.exporting import already_exported, export_network, recipe_of
 from edgekd.flow.measuring import Truth, measure, model_file
+from edgekd.loading import open_splits
 from edgekd.profiling import Policy
 from edgekd.recipe import Data, Export
 from edgekd.records import beside
 from tests.flow.conftest import Heard, Mission
+from tests.flow.copies import copied
 
 QUICK = Policy(
     max_seconds=0.3, min_seconds=0, warmup_seconds=0.01, blocks=2, block_runs=10, block_seconds=0.01
@@ -58,7 +60,8 @@ def test_networks_of_different_input_are_timed_apart(mission: Mission, tmp_path:
     manifest["input"]["crop_pct"] = 0.5
     (other / "manifest.json").write_text(json.dumps(manifest))
     student = mission.folder / "student-onnx"
-    records = measure([student, other], QUICK, truth=Truth(mission.recipe.data))
+    truth = Truth(mission.recipe.data)
+    records = measure([student, other], QUICK, truth=truth, proofs=False)
     assert len(records) == 2
     assert all("comparison" not in record for record in records)
     first, second = (record["accuracy"] for record in records)
@@ -68,6 +71,54 @@ def test_networks_of_different_input_are_timed_apart(mission: Mission, tmp_path:
     }
     assert first["value"] == pytest.approx(kept["student"])
     assert second["value"] != pytest.approx(kept["teacher"])  # it was shown other pixels
+
+
+def test_what_was_found_of_an_artifact_is_kept_in_it(mission: Mission, tmp_path: Path) -> None:
+    """For ``edgekd verify``: the record, and what it said image by image."""
+    made = copied(mission.folder / "student-onnx", tmp_path / "made")
+    plain = shutil.copy(made / "model.onnx", tmp_path / "plain.onnx")
+    truth = Truth(mission.recipe.data)
+    heard = Heard()
+    record, _, _ = measure([made, Path(plain)], QUICK, truth=truth, watch=heard)
+    (file,) = (made / "proof").iterdir()
+    kept = json.loads(file.read_text())
+    assert (file.name, kept["record"]) == ("local.json", json.loads(json.dumps(record)))
+    assert kept["data"]["source"] == "digits"
+    assert len(kept["predictions"]) == kept["images"]["n"] == record["accuracy"]["n"]
+    assert [int(np.argmax(a)) for a in kept["answers"]] == kept["predictions"][
+        : len(kept["answers"])
+    ]
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["made"]  # a file has no place
+    file.unlink()
+    measure([made], QUICK, proofs=False)
+    assert not list((made / "proof").iterdir())
+
+
+def test_end_to_end_the_device_decodes_what_the_host_would(
+    mission: Mission, tmp_path: Path
+) -> None:
+    made = copied(mission.folder / "student-onnx", tmp_path / "made")
+    (record,) = measure(
+        [made], replace(QUICK, clock="end_to_end"), truth=Truth(mission.recipe.data)
+    )
+    assert (record["policy"]["clock"], record["policy"]["input"]) == (
+        "end_to_end",
+        "encoded images",
+    )
+    kept = json.loads((made / "proof" / "local.json").read_text())
+    n, said = record["accuracy"]["n"], [int(np.argmax(a)) for a in kept["answers"]]
+    targets = open_splits(mission.recipe.data).test.targets
+    by_class = np.argsort(targets, kind="stable")  # one of each, as far as eight go
+    assert said == [kept["predictions"][by_class[index * n // 8]] for index in range(8)]
+
+
+def test_a_proof_that_cannot_be_kept_loses_no_measurement(mission: Mission, tmp_path: Path) -> None:
+    made = copied(mission.folder / "student-onnx", tmp_path / "made")
+    (made / "proof").write_text("a file in the way")
+    heard = Heard()
+    (record,) = measure([made], QUICK, watch=heard)
+    assert record["timing"]["n"] > 1
+    assert [line for line in heard.said if "made: no proof was kept: cannot write" in line]
 
 
 REFUSED: list[tuple[str, str]] = [
@@ -133,11 +184,13 @@ def test_an_engine_is_measured_in_tensorrt_and_apart_from_onnx(
     """The device has another release: it gets the graph as well, and builds the engine again."""
     made, student = engine("10.13.3.9", "10.3.0"), mission.folder / "student-onnx"
     heard = Heard()
-    records = measure([made, student], QUICK, truth=Truth(mission.recipe.data), watch=heard)
+    truth = Truth(mission.recipe.data)
+    records = measure([made, student], QUICK, truth=truth, watch=heard, proofs=False)
     first, second = records  # and no comparison: two runtimes are two jobs
     assert (first["runtime"]["name"], first["runtime"]["version"]) == ("tensorrt", "10.3.0")
     assert (second["runtime"]["name"], second["policy"]["transfers"]) == ("onnxruntime", None)
-    assert first["policy"]["transfers"] == "included"
+    assert (first["policy"]["transfers"], first["policy"]["cuda_graph"]) == ("included", False)
+    assert second["policy"]["cuda_graph"] is None
     assert first["evidence"]["asked"]["runtime"] == "trt"
     artifact = first["artifact"]
     assert (artifact["format"], artifact["opset"]) == ("plan", None)
@@ -154,6 +207,14 @@ def test_an_engine_is_measured_in_tensorrt_and_apart_from_onnx(
     assert first["accuracy"]["value"] == second["accuracy"]["value"]
     schema = json.loads((Path(edgekd.__file__).parent / "profile.schema.json").read_text())
     jsonschema.validate(json.loads(json.dumps(first)), schema)
+
+
+def test_the_gpus_own_clock_leaves_transfers_out(engine: Callable[[str, str], Path]) -> None:
+    made = engine("10.3.0", "10.3.0")
+    (record,) = measure([made], replace(QUICK, clock="compute"))
+    assert (record["policy"]["clock"], record["policy"]["transfers"]) == ("compute", "excluded")
+    schema = json.loads((Path(edgekd.__file__).parent / "profile.schema.json").read_text())
+    jsonschema.validate(json.loads(json.dumps(record)), schema)
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,40 @@ def test_another_machine_is_asked_over_its_own_way(monkeypatch: pytest.MonkeyPat
 
 def test_a_profile_is_read_and_cannot_be_reached(tmp_path: Path) -> None:
     assert target_of("x86-avx2").flavour == "avx2"
-    with pytest.raises(UsageError, match=r"x86-avx2 is a profile.* --device ssh://user@host"):
+    with pytest.raises(UsageError, match=r"x86-avx2 is a kind of board.* --profile x86-avx2"):
         check_reachable("x86-avx2")
     check_reachable("local")
+
+
+@pytest.mark.parametrize(
+    ("text", "runtime", "flavour", "asked"),
+    [
+        ('based_on = "rk3588"\n', "ort", "arm64", False),
+        ('based_on = "x86-vnni"\n', "ort", "vnni", False),  # whose target is the default one
+        ('based_on = "jetson-orin-jp5"\n', "trt", "tensorrt8", False),
+        ("", "ort", "arm64", True),  # added with --profile none
+        ('[export]\nflavour = "avx2"\n', "ort", "avx2", False),
+    ],
+)
+def test_a_device_of_ones_own_takes_what_its_kind_takes(
+    text: str,
+    runtime: str,
+    flavour: str,
+    asked: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "edgekd/devices").mkdir(parents=True)
+    connect = '[connect]\naddress = "ssh://me@board"\n'
+    (tmp_path / "edgekd/devices/mine.toml").write_text(text + connect)
+    reached: list[str] = []
+    monkeypatch.setattr(targeting, "reach", lambda name: reached.append(name))
+    monkeypatch.setattr(targeting, "describe", lambda device: {"machine": "aarch64"})
+    target = target_of("mine")
+    assert (target.name, target.runtime, target.flavour) == ("mine", runtime, flavour)
+    assert reached == (["mine"] if asked else [])
+    check_reachable("mine")
 
 
 def test_a_name_that_is_neither() -> None:
@@ -60,7 +91,7 @@ TABLE: dict[str, Any] = {"data": {"source": "digits", "size": 8, "limit": 300}}
         ({"export": {"opset": 99}}, r"opset 99 was asked for; the runtime of local reads"),
         ({"export": {"precision": "int8"}}, r"30 validation images cannot show"),
         ({"export": {"precision": "fp16", "max_drop": 0.05}}, r"it takes 73"),
-        ({"profile": {"device": "aarch64"}}, "aarch64 is a profile"),
+        ({"profile": {"device": "aarch64"}}, "aarch64 is a kind of board"),
         ({"profile": {"device": "nowhere"}}, "no device 'nowhere'"),
     ],
 )

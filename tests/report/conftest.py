@@ -13,9 +13,11 @@ import pytest
 from edgekd.artifact import create
 from edgekd.files import sha256
 from edgekd.report import write as write_report
+from tests.report.fleet import fleet, fleet_report
 from tests.report.lowered import lowered, lowered_report
+from tests.report.records import make_record
 
-__all__ = ["lowered", "lowered_report"]  # fixtures
+__all__ = ["fleet", "fleet_report", "lowered", "lowered_report"]  # fixtures
 
 MakeRun = Callable[..., Path]
 Report = dict[str, Path]
@@ -26,6 +28,11 @@ NAMES = {"teacher": "resnet56", "baseline": "resnet8", "student": "resnet8"}
 TOP1 = {"teacher": 0.975, "baseline": 0.9444, "student": 0.9556}
 MEDIAN = {"teacher": 1.913, "baseline": 0.2127, "student": 0.2119}
 LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+NOISY = {
+    "state": "noisy",
+    "budget": None,
+    "reasons": ["its median varies by 6% from moment to moment"],
+}
 
 
 @pytest.fixture
@@ -55,7 +62,9 @@ def make_run(folder: Path, labels: list[str] | None = None, name: str = "resnet8
         network = make_network(folder, role, names[role], labels or LABELS)
         export = make_export(folder, role, names[role], labels or LABELS, network)
         make_metrics(folder / role / "training", role)
-        records.append(make_record(role, export))
+        files = json.loads((export / "manifest.json").read_text("utf-8"))["files"]
+        records.append(make_record(files["model.onnx"], MEDIAN[role], TOP1[role]))
+        records[-1]["verdict"] = NOISY if role == "baseline" else records[-1]["verdict"]
     head = {name: records[0][name] for name in ("schema_version", "edgekd_version")}
     head |= {name: records[0][name] for name in ("timestamp", "command")}
     comparison = {
@@ -165,114 +174,6 @@ def make_metrics(folder: Path, role: str, epochs: int = 30) -> None:
             lines.append({"epoch": epoch, "step": step, "validation": found})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text, "utf-8")
-
-
-def make_record(role: str, export: Path) -> dict[str, Any]:
-    """A measurement in the shape of measurement.md, section 7."""
-    manifest = json.loads((export / "manifest.json").read_text("utf-8"))
-    file, busy = manifest["files"]["model.onnx"], role == "baseline"
-    return {
-        "schema_version": 1,
-        "edgekd_version": "0.1.0",
-        "timestamp": "2025-01-01T12:00:00+00:00",
-        "command": "/home/ada/.venv/bin/edgekd profile /home/ada/run/student-onnx",
-        "recipe_sha256": None,
-        "artifact": {
-            "sha256": file["sha256"],
-            "format": "onnx",
-            "opset": 18,
-            "precision_asked": "fp32",
-            "precision_found": "fp32",
-            "size_bytes": file["bytes"],
-        },
-        "device": DEVICE,
-        "runtime": RUNTIME,
-        "policy": POLICY,
-        "timing": make_timing(MEDIAN[role]),
-        "sustained": [],
-        "memory": {"peak_rss_bytes": 61_200_000 + SIZES[role] * 4, "peak_device_bytes": None},
-        "energy": None,
-        "layers": [],
-        "accuracy": dict.fromkeys(
-            ("reference", "delta", "delta_interval", "top1_agreement", "top5")
-        )
-        | {"metric": "top1", "n": 360, "value": TOP1[role], "interval": None},
-        "verdict": {
-            "state": "noisy" if busy else "stable",
-            "budget": None,
-            "reasons": ["its median varies by 6% from moment to moment"] * busy,
-        },
-        "evidence": EVIDENCE,
-    }
-
-
-def make_timing(median: float) -> dict[str, Any]:
-    def around(factor: float) -> dict[str, Any]:
-        value = median * factor
-        return {"value": value, "lo": value * 0.985, "hi": value * 1.02, "method": "order"}
-
-    return {
-        "load_ms": 21.3,
-        "first_ms": median * 4,
-        "warmup": {"n": 214, "reason": "two windows agree"},
-        "n": 312,
-        "seconds": 3.1,
-        "min": median * 0.9,
-        "mean": median * 1.03,
-        "median": around(1.0),
-        "median_undisturbed": around(0.99),
-        **{name: around(factor) for name, factor in (("p10", 0.95), ("p50", 1), ("p90", 1.15))},
-        "p95": around(1.21),
-        "p99": {"value": None, "lo": None, "hi": None, "method": "n/a (312 runs, need 459)"},
-        "cov": 0.064,
-        "drift_pct_per_min": -1.3,
-        "kept_share": 0.97,
-        "cpu_ms": median * 1.7,
-    }
-
-
-DEVICE = {
-    "profile": "local",
-    "soc": None,
-    "cpu": "Intel(R) Core(TM) i5-8265U CPU @ 1.60GHz",
-    "gpu": None,
-    "ram_bytes": 16_601_542_656,
-    "os": "Debian GNU/Linux 12 (bookworm)",
-    "kernel": "6.1.0-18-amd64",
-    "power_mode": None,
-    "governor": "powersave",
-}
-RUNTIME = {
-    "name": "onnxruntime",
-    "version": "1.22.0",
-    "provider": "CPUExecutionProvider",
-    "node_share": {"CPUExecutionProvider": 1.0},
-}
-POLICY = {
-    "clock": "inference",
-    "batch_size": 1,
-    "threads": 2,
-    "spinning": False,
-    "affinity": [0, 1, 2, 3],
-    "cuda_graph": None,
-    "transfers": None,
-    "input": "photos",
-    "order": "interleaved",
-}
-MOMENT = {
-    "load_average": [0.42, 0.4, 0.3],
-    "free_bytes": 9_000_000_000,
-    "core_khz": [3_100_000, 3_400_000],
-    "temperature_c": {"x86_pkg_temp": 71.0},
-    "quota_stops": None,
-    "throttle_bits": None,
-}
-EVIDENCE = {
-    "facts": {"physical_cores": 4, "core_max_khz": [3_900_000] * 9, "hostname": "ada-laptop"},
-    "asked": {"max_seconds": 30.0},
-    "reopened": False,
-    **dict.fromkeys(("before", "during", "after"), MOMENT),
-}
 
 
 def make_summary() -> dict[str, Any]:

@@ -1,163 +1,15 @@
-"""The page in a real browser: a headless Chromium, driven with the standard library alone.
-
-``--remote-debugging-pipe`` speaks the DevTools protocol on file descriptors 3 and 4: one JSON
-message, then a zero byte. No port, no driver and no package is needed.
-"""
+"""The page in a real browser: drawn, whole at every width, and closed."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import select
-import shutil
-import signal
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edgekd.report import write
-
-BINARIES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--disable-dev-shm-usage --remote-debugging-pipe"
-)
-
-
-def binary() -> str | None:
-    """Where Chromium is, or None."""
-    return next((path for name in BINARIES if (path := shutil.which(name))), None)
-
-
-@dataclass
-class Browser:
-    """One tab. ``complaints`` collects errors, dialogs and requests that left the file."""
-
-    to_browser: int
-    from_browser: int
-    session: str = ""
-    complaints: list[str] = field(default_factory=list)
-    loaded: bool = False
-    _last: int = 0
-    _buffer: bytes = b""
-
-    def call(self, method: str, **params: Any) -> Any:
-        """Send a command and wait for its answer."""
-        self._last += 1
-        number = self._last
-        message: dict[str, Any] = {"id": number, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.to_browser, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == number:
-                assert "error" not in answer, f"{method}: {answer['error']}"
-                return answer["result"]
-            self._event(answer)
-
-    def open(self, page: Path) -> None:
-        """Load a file and wait until its scripts have run."""
-        self.loaded = False
-        self.call("Page.navigate", url=page.as_uri())
-        while not self.loaded:
-            self._event(self._next())
-        self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 100)))")
-
-    def evaluate(self, script: str) -> Any:
-        """The value of an expression in the page."""
-        found = self.call(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
-
-    def look(self, width: int, height: int, theme: str, touch: bool = False) -> None:
-        """Choose the size of the window and the theme."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
-        self.call("Emulation.setDeviceMetricsOverride", **metrics)
-        feature = {"name": "prefers-color-scheme", "value": theme}
-        self.call("Emulation.setEmulatedMedia", features=[feature])
-
-    def _next(self, seconds: float = 30) -> dict[str, Any]:
-        end = time.monotonic() + seconds
-        while b"\0" not in self._buffer:
-            left = end - time.monotonic()
-            assert left > 0, "Chromium did not answer"
-            if select.select([self.from_browser], [], [], left)[0]:
-                piece = os.read(self.from_browser, 1 << 20)
-                assert piece, "Chromium ended"
-                self._buffer += piece
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        answer: dict[str, Any] = json.loads(message)
-        return answer
-
-    def _event(self, message: dict[str, Any]) -> None:
-        method, params = message.get("method"), message.get("params", {})
-        if method == "Page.loadEventFired":
-            self.loaded = True
-        elif method == "Page.javascriptDialogOpening":
-            self.complaints.append(f"dialog: {params['message']}")
-            self._last += 1
-            answer = {"id": self._last, "method": "Page.handleJavaScriptDialog"}
-            answer |= {"params": {"accept": True}, "sessionId": self.session}
-            os.write(self.to_browser, json.dumps(answer).encode() + b"\0")
-        elif method == "Runtime.exceptionThrown":
-            self.complaints.append(f"exception: {params['exceptionDetails']}")
-        elif method == "Runtime.consoleAPICalled":
-            self.complaints.append(f"console: {params['type']}: {params['args']}")
-        elif method == "Log.entryAdded":
-            self.complaints.append(f"log: {params['entry']}")
-        elif method == "Network.requestWillBeSent":
-            url = params["request"]["url"]
-            if not url.startswith(("file:", "data:")):
-                self.complaints.append(f"request: {url}")
-
-
-@contextmanager
-def browser(program: str, profile: Path) -> Iterator[Browser]:
-    """A fresh Chromium with its own profile folder; ended when the block is."""
-    to_read, to_write = os.pipe()
-    from_read, from_write = os.pipe()
-    # Out of the way first: a pipe may have got the number 3 or 4 itself.
-    ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (to_read, from_write)]
-    actions = [(os.POSIX_SPAWN_DUP2, end, 3 + index) for index, end in enumerate(ends)]
-    quiet = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
-    arguments = [program, *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"]
-    process = os.posix_spawn(program, arguments, os.environ, file_actions=[*actions, *quiet])
-    for end in (to_read, from_write, *ends):
-        os.close(end)
-    tab = Browser(to_write, from_read)
-    try:
-        targets = tab.call("Target.getTargets")["targetInfos"]
-        target = next(t["targetId"] for t in targets if t["type"] == "page")
-        attached = tab.call("Target.attachToTarget", targetId=target, flatten=True)
-        tab.session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            tab.call(f"{domain}.enable")
-        yield tab
-    finally:
-        os.close(to_write)  # Chromium ends when its pipe does
-        os.close(from_read)
-        reap(process)
-
-
-def reap(process: int, seconds: float = 10) -> None:
-    """Wait for the process; end it where it does not by itself."""
-    end = time.monotonic() + seconds
-    while os.waitpid(process, os.WNOHANG) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return
-        time.sleep(0.05)
+from tests.report.chromium import BINARIES, Browser, binary, browser
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +71,42 @@ def test_exports_in_every_precision_fit_too(
     calm.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
     assert calm.evaluate("document.documentElement.scrollWidth") <= width
     assert calm.evaluate(OVERFLOW) == []
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
+def test_many_devices_fit_and_their_pictures_are_shown(
+    calm: Browser, fleet_report: dict[str, Path], width: int, theme: str
+) -> None:
+    calm.look(width, 900, theme, width < 500)
+    calm.open(fleet_report["html"])
+    calm.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+    assert calm.evaluate("document.documentElement.scrollWidth") <= width
+    assert calm.evaluate(OVERFLOW) == []
+    assert calm.evaluate(CLIPPED) == []
+    assert all(drawn and marks for drawn, marks in calm.evaluate(DRAWN))
+    sizes = "[...document.querySelectorAll('img')].map(e => [e.naturalWidth, e.clientWidth])"
+    assert calm.evaluate(sizes) == [[32, 96]] * 18
+    ink = """[...document.querySelectorAll(".y2tick text, .y3title")]
+      .map(e => getComputedStyle(e).fill)"""
+    colour = "rgb(27, 31, 36)" if theme == "light" else "rgb(230, 233, 238)"
+    assert set(calm.evaluate(ink)) == {colour}
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_long_names_of_layers_stay_in_their_column(
+    calm: Browser, fleet: Path, tmp_path: Path, width: int
+) -> None:
+    record = json.loads((fleet / "profile.json").read_text("utf-8"))[0]
+    names = ("getitem_21_nchwc_kernel_time", "n" * 38, "/a_long_name/Conv_kernel_time" * 3)
+    for layer, name in zip(record["layers"], names, strict=False):
+        layer["name"] = name
+    (tmp_path / "profile.json").write_text(json.dumps([record]), "utf-8")
+    calm.look(width, 900, "light", True)
+    calm.open(write(tmp_path)["html"])
+    calm.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+    wider = """[...document.querySelectorAll("tbody th")].filter(e =>
+      e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+    assert calm.evaluate(wider) == []
 
 
 def test_pictures_follow_the_theme_and_the_printer(calm: Browser, written: dict[str, Path]) -> None:

@@ -194,3 +194,50 @@ def test_values_of_the_wrong_kind_are_left_out(
     manifest |= dict.fromkeys(("model", "metrics", "labels", "training", "parent", "export"), value)
     (folder / "student" / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     write(folder)
+
+
+def test_measurements_of_any_name_are_found_once(run_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    known = json.loads((folder / "profile.json").read_text("utf-8"))
+    here = json.loads(json.dumps(known[0]))
+    here["device"]["profile"] = "here"
+    (folder / "here.json").write_text(json.dumps([here, known[-1]]), "utf-8")
+    (folder / "again.json").write_text(json.dumps([here]), "utf-8")
+    (folder / "alone.json").write_text(json.dumps(known[1]), "utf-8")
+    view = collect(folder)
+    assert [record["device"]["profile"] for record in view.records] == ["local"] * 3 + ["here"]
+    assert len(view.comparisons) == 1
+    (folder / "profile.json").unlink()
+    assert len(collect(folder).records) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b"7",
+        b"[]",
+        b"null",
+        b'[{"schema_version": 1, "timing": {}}]',
+        b'{"timing": {}, "artifact": {}}',
+        b'[{"schema_version": 1, "comparison": {}}, 7]',
+        b'{"schema_version": true, "failure": {}}',
+    ],
+)
+def test_files_of_others_are_left_alone(run_folder: Path, tmp_path: Path, content: bytes) -> None:
+    shutil.copy(run_folder / "profile.json", tmp_path)
+    (tmp_path / "odd.json").write_bytes(content)
+    (tmp_path / "folder.json").mkdir()
+    view = collect(tmp_path)
+    assert (len(view.records), len(view.comparisons), len(view.failures)) == (3, 1, 0)
+
+
+def test_measurements_alone_are_a_report_and_reports_are_none(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(run_folder / "profile.json", tmp_path / "pi5.json")
+    for _ in range(2):  # the second time beside its own report.json
+        write(tmp_path)
+        assert len(collect(tmp_path).records) == 3

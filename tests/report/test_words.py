@@ -55,6 +55,7 @@ def test_json_is_strict_and_complete(written: dict[str, Path]) -> None:
         "recipe",
         "results",
         "rejected",
+        "failures",
         "commands",
     ]
     assert content["schema_version"] == 1

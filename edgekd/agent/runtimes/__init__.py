@@ -37,8 +37,21 @@ class Layer:
     ms: float
 
 
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Memory of a GPU that a session takes."""
+
+    bytes: int
+    unified: bool
+    """Whether it is the host's, as on a Jetson."""
+
+
 class Session(Protocol):
-    """A model that is loaded and ready."""
+    """A model that is loaded and ready.
+
+    A session that keeps the device's own time of its last run has ``device_ns`` as well, and one
+    that knows its memory on the device ``device_memory()``.
+    """
 
     info: Mapping[str, str]
     """name, version and provider: as found, not as asked."""

@@ -9,12 +9,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from edgekd.agent.failures import AgentError, explain_import
 from edgekd.agent.runtimes import Arrays, Layer, Session, TensorSpec
+from edgekd.agent.runtimes._ort_profile import layers_of
 
 __all__ = ["OnnxRuntime"]
 
 CPU = "CPUExecutionProvider"
 DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's words -> numpy's
-PROFILED_RUNS = 5
+PROFILED_RUNS = 10
 
 
 class OnnxRuntime:
@@ -46,7 +47,7 @@ class OnnxRuntime:
                 session.run(feed)
             events = json.loads(session.end_profiling().read_text("utf-8"))
             session.close()
-        return _layers(events)
+        return layers_of(events)
 
 
 class _Session:
@@ -112,27 +113,6 @@ def _spec(value: Any) -> TensorSpec:
     kind = value.type[len("tensor(") : -1] if value.type.startswith("tensor(") else value.type
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
     return TensorSpec(value.name, DTYPES.get(kind, kind), shape)
-
-
-def _layers(events: List[Dict[str, Any]]) -> List[Layer]:
-    """Mean time of each node over the profiled runs, in the order they ran."""
-    spent: Dict[str, List[float]] = {}
-    about: Dict[str, Dict[str, Any]] = {}
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            name = name[: -len("_kernel_time")]
-            spent.setdefault(name, []).append(float(event["dur"]))
-            about[name] = event.get("args", {})
-    return [
-        Layer(
-            name,
-            str(about[name].get("op_name", "")),
-            str(about[name].get("provider", "")),
-            sum(spent[name]) / len(spent[name]) / 1000,
-        )
-        for name in spent
-    ]
 
 
 def _not_offered(provider: str, offered: List[str]) -> AgentError:

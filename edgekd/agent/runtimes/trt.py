@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from edgekd.agent.runtimes import Arrays, Layer, Session, TensorSpec
+from edgekd.agent.runtimes import Arrays, DeviceMemory, Layer, Session, TensorSpec
 from edgekd.agent.tensorrt import cache, probe
 from edgekd.agent.tensorrt.cuda import Cuda
 from edgekd.agent.tensorrt.engine import Execution, load_engine
@@ -23,6 +23,7 @@ class TensorRt:
     Options:
         batch_size: what an engine that has to be built is tuned for.
         precision: of an engine that is built of an ONNX file alone; its own unless given.
+        events: whether to keep the GPU's own time of each run, copies left out.
 
     A run is copying in, computing and copying out, as the caller's data is in the host's memory.
     """
@@ -34,7 +35,7 @@ class TensorRt:
         return fitting(model, options).to_dict()
 
     def open(self, model: Path, options: Mapping[str, Any]) -> Session:
-        return _Session(model, probe.load())
+        return _Session(model, probe.load(), bool(options.get("events")))
 
     def layers(self, model: Path, options: Mapping[str, Any], feed: Arrays) -> List[Layer]:
         trt = probe.load()
@@ -53,10 +54,12 @@ class TensorRt:
 
 
 class _Session:
-    def __init__(self, plan: Path, trt: Any) -> None:
+    def __init__(self, plan: Path, trt: Any, events: bool = False) -> None:
         side = cache.read_side(plan) or {}
+        self._cuda = Cuda()
+        self._free = self._cuda.free_bytes()
         engine = load_engine(trt, plan.read_bytes(), plan.name)
-        self._execution: Optional[Execution] = Execution(trt, engine, Cuda())
+        self._execution: Optional[Execution] = Execution(trt, engine, self._cuda, events)
         self.info: Mapping[str, str] = {
             "name": "tensorrt",
             "version": str(trt.__version__),
@@ -68,6 +71,15 @@ class _Session:
     def run(self, feed: Arrays) -> Arrays:
         assert self._execution is not None, "the session is closed"
         return self._execution.run(feed)
+
+    @property
+    def device_ns(self) -> Optional[int]:
+        """The last run's time by the GPU's own events; None unless they were asked for."""
+        return None if self._execution is None else self._execution.device_ns
+
+    def device_memory(self) -> DeviceMemory:
+        """What of the GPU's memory went since before the engine was loaded, to whomever."""
+        return DeviceMemory(max(self._free - self._cuda.free_bytes(), 0), self._cuda.integrated())
 
     def profile(self, profiler: Any) -> None:
         """Have each layer timed from now on, which makes the whole slower."""

@@ -19,6 +19,7 @@ NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 TO_DEVICE, TO_HOST = 1, 2  # cudaMemcpyKind
 NON_BLOCKING = 1  # cudaStreamNonBlocking
+INTEGRATED = 18  # cudaDevAttrIntegrated: the GPU works in the host's memory
 RUNTIMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0")
 
 
@@ -91,7 +92,7 @@ def _dotted(version: int) -> str:
 
 
 class Cuda:
-    """Memory and streams of the first GPU; addresses are plain integers."""
+    """Memory, streams and events of the first GPU; all are plain integers."""
 
     def __init__(self) -> None:
         self._library = _load()
@@ -133,6 +134,39 @@ class Cuda:
     def synchronise(self, stream: int) -> None:
         """Wait for all that was put on the stream."""
         self._call("cudaStreamSynchronize", ctypes.c_void_p(stream))
+
+    def event(self) -> int:
+        """A point in a stream, to be recorded."""
+        event = ctypes.c_void_p()
+        self._call("cudaEventCreate", ctypes.byref(event))
+        return int(event.value or 0)
+
+    def record(self, event: int, stream: int) -> None:
+        """Let an event happen once all that was put on the stream before is done."""
+        self._call("cudaEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(stream))
+
+    def between_ns(self, first: int, last: int) -> int:
+        """Time between two events that have happened, by the GPU's clock (steps of 0.5 us)."""
+        ms = ctypes.c_float(0)
+        events = ctypes.c_void_p(first), ctypes.c_void_p(last)
+        self._call("cudaEventElapsedTime", ctypes.byref(ms), *events)
+        return round(ms.value * 1e6)
+
+    def forget(self, event: int) -> None:
+        self._call("cudaEventDestroy", ctypes.c_void_p(event))
+
+    def free_bytes(self) -> int:
+        """Of the GPU's memory, whoever else uses it."""
+        free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
+        self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
+        return free.value
+
+    def integrated(self) -> bool:
+        """Whether the GPU has no memory of its own, as on a Jetson."""
+        value = ctypes.c_int(0)
+        place = ctypes.c_int(INTEGRATED), ctypes.c_int(0)
+        self._call("cudaDeviceGetAttribute", ctypes.byref(value), *place)
+        return bool(value.value)
 
     def _copy(self, target: int, source: int, size: int, kind: int, stream: int) -> None:
         pointers = ctypes.c_void_p(target), ctypes.c_void_p(source)

@@ -54,11 +54,17 @@ class Tensor:
 class Execution:
     """An engine with its context and memory; one run at a time.
 
+    Args:
+        trt: the module.
+        engine: as :func:`load_engine` gives it.
+        cuda: the GPU.
+        events: whether to keep the GPU's own time of each run in :attr:`device_ns`.
+
     A batch that is too big for the engine is run in pieces: accuracy is measured in batches of 32,
     whatever the engine was built for. Engines to be timed are built for the batch they are given.
     """
 
-    def __init__(self, trt: Any, engine: Any, cuda: Any) -> None:
+    def __init__(self, trt: Any, engine: Any, cuda: Any, events: bool = False) -> None:
         self._engine, self._cuda = engine, cuda
         self.inputs, self.outputs = _tensors(trt, engine)
         self.context = engine.create_execution_context()
@@ -70,10 +76,13 @@ class Execution:
             )
         self._most = _most(engine, self.inputs)
         self._stream = cuda.stream()
+        self._events = (cuda.event(), cuda.event()) if events else None
+        self.device_ns: Optional[int] = None
         self._memory: Dict[str, Tuple[int, int]] = {}  # name -> address, bytes
 
     def run(self, feed: Arrays) -> Arrays:
         """Copy in, run, copy out, wait."""
+        self.device_ns = None
         size = self._most
         if size is None or all(len(array) <= size for array in feed.values()):
             return self._run(feed)
@@ -92,12 +101,21 @@ class Execution:
         found = {one.name: self._bind_output(one) for one in self.outputs}
         for name, array in given.items():
             self._cuda.send(self._memory[name][0], array, self._stream)
+        self._record(0)
         if not self.context.execute_async_v3(self._stream):
             raise AgentError("output", "TensorRT could not run the engine; its log has the reason.")
+        self._record(1)
         for name, array in found.items():
             self._cuda.fetch(array, self._memory[name][0], self._stream)
         self._cuda.synchronise(self._stream)
+        if self._events is not None:
+            self.device_ns = (self.device_ns or 0) + self._cuda.between_ns(*self._events)
         return found
+
+    def _record(self, end: int) -> None:
+        """Have the GPU note when it begins with the engine (0), or is done (1): without copies."""
+        if self._events is not None:
+            self._cuda.record(self._events[end], self._stream)
 
     def close(self) -> None:
         """Free the memory; the context goes before what it uses."""
@@ -105,6 +123,9 @@ class Execution:
         for address, _ in self._memory.values():
             self._cuda.free(address)
         self._memory = {}
+        for event in self._events or ():
+            self._cuda.forget(event)
+        self._events = None
         self._cuda.destroy(self._stream)
 
     def _bind_input(self, tensor: Tensor, feed: Arrays) -> Any:

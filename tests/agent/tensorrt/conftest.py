@@ -43,9 +43,16 @@ def graph(tiny: dict[str, Any], tmp_path: Path) -> Callable[..., Path]:
 def device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """This machine with a release of TensorRT, a GPU and CUDA; returns the world of the release."""
 
-    def set_up(version: str, *, name: str = "Orin", room: int = 1 << 30, **world: Any) -> Any:
+    def set_up(
+        version: str,
+        *,
+        name: str = "Orin",
+        room: int = 1 << 30,
+        integrated: bool = False,
+        **world: Any,
+    ) -> Any:
         made = FAKE["make"](version, **world)
-        made.cudart = FAKE["Libcudart"](room)
+        made.cudart = FAKE["Libcudart"](room, integrated)
         load = FAKE["libraries"](FAKE["Libcuda"](name), made.cudart)
         monkeypatch.setattr(ctypes, "CDLL", load)
         monkeypatch.setitem(__import__("sys").modules, "tensorrt", made.module)

@@ -55,6 +55,20 @@ def test_memory_goes_there_and_back() -> None:
 
 
 @pytest.mark.usefixtures("compiled")
+def test_events_tell_the_gpus_own_time() -> None:
+    library = Cuda()
+    stream, events = library.stream(), (library.event(), library.event())
+    for event in events:
+        assert event > 1 << 32  # a whole pointer
+        library.record(event, stream)
+    assert library.between_ns(*events) == 1_500_000
+    for event in events:
+        library.forget(event)
+    assert library.free_bytes() == 5 << 32
+    assert library.integrated()
+
+
+@pytest.mark.usefixtures("compiled")
 def test_a_refusal_has_cudas_own_words() -> None:
     with pytest.raises(AgentError, match=r"cudaMalloc: out of memory \(error 2\)") as caught:
         Cuda().malloc(1 << 41)

@@ -54,6 +54,32 @@ def test_an_engine_answers_as_its_graph_does(
     assert world.cudart.streams == set()
 
 
+def test_the_gpus_own_time_of_a_run_is_without_copies(
+    graph: Callable[..., Path], device: Callable[..., Any], tiny: dict[str, Any]
+) -> None:
+    world = device("10.3.0", integrated=True)
+    session: Any = load("trt").open(engine_of(graph()), {"events": True})
+    assert session.device_ns is None  # of a run there was none
+    for count, engines in ((8, 1), (19, 3)):  # in pieces, each counts
+        session.run({"x": tiny["pictures"](count)})
+        assert session.device_ns == engines * FAKE["ENGINE_MS"] * 1e6
+    memory = session.device_memory()
+    assert memory.bytes == 8 * 8 * 8 * 3 + 8 * 6 * 4  # a batch of images, and their logits
+    assert memory.unified
+    session.close()
+    assert (world.cudart.events, world.cudart.memory) == ({}, {})
+
+
+def test_without_events_the_gpu_keeps_no_time(
+    graph: Callable[..., Path], device: Callable[..., Any], tiny: dict[str, Any]
+) -> None:
+    device("10.3.0")
+    session: Any = load("trt").open(engine_of(graph()), {})
+    session.run({"x": tiny["pictures"](2)})
+    assert session.device_ns is None
+    assert not session.device_memory().unified
+
+
 def test_a_batch_beyond_the_profile_is_run_in_pieces(
     graph: Callable[..., Path], device: Callable[..., Any], tiny: dict[str, Any]
 ) -> None:

@@ -47,7 +47,7 @@ POLICY = {
 def run_agent(
     folder: Path, job: dict[str, Any], environment: dict[str, str]
 ) -> tuple[int, list[dict[str, Any]]]:
-    (folder / "job.json").write_text(json.dumps({"agent": 1, **job}))
+    (folder / "job.json").write_text(json.dumps({"agent": 2, **job}))
     paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", "edgekd.agent", "job.json"],
@@ -236,7 +236,9 @@ def test_a_library_that_ends_the_process_is_a_sentence(
     assert "SIGSEGV" in events[-1]["error"]
 
 
+@pytest.mark.parametrize("clock", ["inference", "compute"])
 def test_an_engine_is_measured_like_any_model(
+    clock: str,
     graph: Callable[..., Path],
     environment: Callable[..., dict[str, str]],
     tiny: dict[str, Any],
@@ -246,13 +248,19 @@ def test_an_engine_is_measured_like_any_model(
     np.save(tmp_path / "images.npy", tiny["pictures"](40))
     job = {
         "runtime": "trt",
-        "policy": POLICY,
+        "policy": {**POLICY, "clock": clock, "sweep": True},
         "models": [{"name": "model.onnx", "path": "model.onnx"}],
         "images": "images.npy",
     }
     code, events = run_agent(tmp_path, job, environment("10.3.0"))
     assert code == 0, events[-1]
     (model,) = events[-1]["models"]
+    gpus_own = model["timing"]["median"]["value"] == model["timing"]["min"] == 3.0
+    assert (model["clock"], gpus_own) == (clock, clock == "compute")
+    assert model["peak_device_bytes"] == 2 * (8 * 8 * 3 + 4 * 6)
+    assert model["unified_memory"] is False
+    assert model["sweep"] is None  # there are no threads to try
+    assert len(model["answers"]) == 8
     assert model["runtime"]["name"] == "tensorrt"
     assert model["runtime"]["node_share"] == {"TensorRT": 1.0}
     (plan,) = tmp_path.glob("model.*.plan")

@@ -1,0 +1,79 @@
+"""Read the JSON files of a run folder: those that have a name of their own, and measurements."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import UsageError
+from edgekd.report.view import count, dig
+
+KINDS = (("timing", "artifact"), ("comparison",), ("failure",))
+"""The tables that make an entry a measurement, a comparison or a failure."""
+OWN = ("profile.json", "run.json", "report.json", "manifest.json")
+MOST_BYTES = 2**26
+"""A file of measurements is smaller; a larger one is somebody else's, and not read."""
+
+Entry = Mapping[str, Any]
+
+
+def others_in(folder: Path, known: Any) -> list[Entry]:
+    """What ``edgekd profile --output`` wrote into a folder under other names; each entry once.
+
+    A file that cannot be read, or holds anything else, is somebody else's.
+
+    Args:
+        folder: the run folder itself.
+        known: what ``profile.json`` holds.
+    """
+    found: list[Any] = list(known) if isinstance(known, list) else [known]
+    before = len(found)
+    for file in sorted(folder.glob("*.json")):
+        if file.name not in OWN:
+            found += [entry for entry in _entries(file) if entry not in found]
+    return found[before:]
+
+
+def read_json(file: Path) -> Any:
+    """What a file holds; None where there is none.
+
+    Raises:
+        UsageError: it cannot be read, or is no JSON.
+    """
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(readable(file).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{file} is not valid JSON: {error}. "
+            "Move it away, or run the stage that wrote it again."
+        ) from error
+
+
+def readable(file: Path) -> Path:
+    """The file, or a sentence why it cannot be opened."""
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}.") from error
+    return file
+
+
+def _entries(file: Path) -> list[Entry]:
+    """All of a file's, where they are edgekd's."""
+    try:
+        content = None if file.stat().st_size > MOST_BYTES else read_json(file)
+    except (OSError, UsageError):
+        return []
+    entries: list[Any] = content if isinstance(content, list) else [content]
+    return entries if all(map(_is_entry, entries)) else []
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether it has a schema's version and the tables of one kind of entry."""
+    if not isinstance(entry, Mapping) or count(entry.get("schema_version")) is None:
+        return False
+    return any(all(isinstance(dig(entry, key), Mapping) for key in keys) for keys in KINDS)
