@@ -149,5 +149,8 @@ SYSTEM = (
     _Known(r"(?P<file>[\w.+-]+\.whl) is not a supported wheel", _wheel),
     _Known(r"No space left on device", _full),
     _Known(r"Read-only file system", _read_only),
-    _Known(r"MemoryError|std::bad_alloc|[Cc]annot allocate memory|OUT_OF_MEMORY", _memory),
+    _Known(
+        r"MemoryError|std::bad_alloc|(?:[Cc]annot|[Ff]ailed to) allocate memory|OUT_OF_MEMORY",
+        _memory,
+    ),
 )

@@ -134,9 +134,8 @@ def _explain(error: Exception) -> AgentError:
     if known is not None:
         return AgentError(known.kind, f"{known} It said: {said}")
     if isinstance(error, OSError):
-        at = " ".join(str(each) for each in (error.filename, error.filename2) if each)
-        text = f"the device's system refused the agent {at or 'something'}: {said}. See to that "
-        return AgentError("internal", text + "there and run it again; report it if it stays.")
+        text = f"the device's system refused what the agent needs: {said}. See to that there and "
+        return AgentError("internal", text + "run it again; report it if it stays.")
     return AgentError("internal", f"the agent failed on its own account: {said}. Report this.")
 
 

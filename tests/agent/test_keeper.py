@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from edgekd.agent import locking, turns
+from edgekd.agent.__main__ import ABANDONED
+from edgekd.agent.children import HELD
 from edgekd.agent.failures import AgentError
 from edgekd.devices import pack_agent
 from tests.agent.test_main import QUICK
@@ -210,7 +212,7 @@ def test_a_run_whose_files_are_removed_ends(folder: Path) -> None:
 def test_why_a_worker_is_gone(folder: Path, boot: str | None, kind: str, words: str) -> None:
     job = order(folder, policy=LONG)
     with kept(folder, job) as listener:
-        until(listener, '"timing"')  # a minute without a word, which would fail
+        until(listener, '"opening"')
         worker = group(job)
         if boot is not None:
             state(job).write_text(json.dumps({"pid": worker, "boot": boot}))
@@ -219,6 +221,24 @@ def test_why_a_worker_is_gone(folder: Path, boot: str | None, kind: str, words: 
     assert (last["event"], last["kind"]) == ("error", kind)
     assert words in last["message"]
     wait_for(lambda: not alive(worker))  # the process that measures ends by itself
+
+
+def test_a_child_ends_with_whoever_started_it(folder: Path) -> None:
+    """Not only when it has something to say, which would fail: it may hang in a runtime."""
+    child = subprocess.Popen(
+        agent(folder, order(folder, policy=LONG).name, "bench"),
+        cwd=folder,
+        env={**os.environ, HELD: "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        assert child.stdin is not None
+        child.stdin.close()
+        assert child.wait(20) == ABANDONED
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_no_room_for_events(folder: Path) -> None:
@@ -232,7 +252,7 @@ def test_no_room_for_events(folder: Path) -> None:
 
 def test_what_a_system_refuses_is_told_in_its_own_words(folder: Path) -> None:
     job = order(folder)
-    last = listen(folder, job, limits="ulimit -n 8")[-1]  # the worker starts, its child does not
+    last = listen(folder, job, limits="ulimit -n 11")[-1]  # the worker starts, its child does not
     assert (last["event"], last["kind"]) == ("error", "internal")
     assert "Too many open files" in last["message"]
     said = state(job).with_name("said").read_text()
