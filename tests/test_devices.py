@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import json
 import socket
 import sys
@@ -412,6 +413,13 @@ def test_a_run_that_lives_is_not_cleared(tmp_path: Path) -> None:
     job = {"owner": "her@desk", "models": [{"name": "tiny"}]}
     with turns.take_turn(device.folder, job, lambda _: None):
         with pytest.raises(DeviceError, match=r"her@desk has been .*tiny\)\. Nothing was removed"):
+            device.clear()
+        assert (device.folder / "0123456789abcdef/a").is_file()
+    waiting = device.folder / "run-0123456789abcdef" / "events.jsonl"
+    waiting.parent.mkdir()
+    with waiting.open("w") as file:  # it waits in line: the device's lock is not its own
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DeviceError, match=r"somebody is using .* Nothing was removed"):
             device.clear()
         assert (device.folder / "0123456789abcdef/a").is_file()
     device.clear()

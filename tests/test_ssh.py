@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import os
@@ -289,6 +290,13 @@ def test_a_run_that_lives_is_not_cleared(server: Server) -> None:
             r"her@desk has been using .*for [0-9] s \(profile tiny\), for .* Nothing was removed"
         )
         with pytest.raises(DeviceError, match=words):
+            device.clear()
+        assert (there / OLD).is_dir()
+    waiting = there / "run-0123456789abcdef" / "events.jsonl"
+    waiting.parent.mkdir()
+    with waiting.open("w") as file:  # it waits in line: the device's lock is not its own
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DeviceError, match=r"somebody is using .* Nothing was removed"):
             device.clear()
         assert (there / OLD).is_dir()
     device.clear()

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Dict
 
-from edgekd.agent import facts, locking
+from edgekd.agent import facts, locking, turns
 from edgekd.agent.failures import AgentError
 from edgekd.agent.worker import FINAL, NO_ROOM, Event, Log, UnsaidError, failed, work
 
@@ -70,6 +70,18 @@ def stop(path: Path) -> None:
                 locking.release(locking.place(run.parent), pid)
     except (OSError, KeyError, ValueError):
         pass  # it never began, or ended this moment
+
+
+def check_idle(folder: Path) -> None:
+    """See that no run lives in a device's folder, not even one that waits for its turn.
+
+    Raises:
+        AgentError: of kind ``busy``: one does.
+    """
+    for events in folder.glob(f"run-*/{EVENTS}"):
+        with events.open("rb") as file:
+            if _alive(file):
+                raise AgentError("busy", turns.sentence({}))
 
 
 def _folder(path: Path) -> Path:

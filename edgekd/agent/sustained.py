@@ -107,8 +107,10 @@ def sustain(
             runs = _runs(session, feeds, rules, clock, end)
             readings.append(clock.read())
             spent = (readings[-1].steady - began) / 1e9
+            before = len(course.rows)
             _take_in(course, spent, runs, seen())
-            on_row(course.rows[-1])
+            for row in course.rows[before:]:  # none, where no run could be counted
+                on_row(row)
     finally:
         session.close()
     found = [*jumps(readings, course.backwards), *course.findings()]

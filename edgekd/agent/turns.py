@@ -44,16 +44,16 @@ def take_turn(folder: Path, job: Event, emit: Callable[[Event], None]) -> IO[str
         return Path(os.devnull).open()
     file = _opened(folder / LOCK)
     wait_s = float((job.get("policy") or {}).get("wait_s") or 0.0)
-    began, told = time.monotonic(), ""
+    began, told = time.monotonic(), None
     while not _taken(file):
         holder = read_holder(file)
         waited = time.monotonic() - began
         if waited >= wait_s:
             file.close()
             raise AgentError("busy", _busy(holder, waited))
-        if holder.get("owner", "") != told or waited == 0.0:
+        if holder.get("owner", "") != told:
             emit({"event": "note", "text": f"waiting: {sentence(holder)}"})
-            told = str(holder.get("owner", ""))
+            told = holder.get("owner", "")
         time.sleep(min(LOOK_S, wait_s - waited))
     if not _current(file, folder / LOCK):  # the folder was cleared meanwhile: there is another one
         file.close()

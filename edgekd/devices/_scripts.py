@@ -5,7 +5,7 @@ Everything that varies is an argument of theirs; the folder is always the first.
 
 from __future__ import annotations
 
-from edgekd.agent import locking, turns
+from edgekd.agent import keeper, locking, turns
 from edgekd.agent.furnish import ASIDE
 from edgekd.devices._device import KEPT_DAYS
 
@@ -63,15 +63,21 @@ SWEEP = (
     f"find ./{ASIDE}* -prune -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2> /dev/null; exit 0"
 )
 # The second argument is the Python, which locks where the system has no program for it; the third
-# says whether environments go as well. Whoever only asks who holds the lock has it for a moment,
-# too. Clocks that a run which died left fixed are set back while there is an agent that can. A
-# folder that was there before edgekd may hold anything: only what has edgekd's names goes.
+# says whether environments go as well. A file is locked as the standard input, as some shells close
+# all others in what they run. A run that waits in line holds no lock but its own, on its events;
+# and whoever only asks who holds a lock has it for a moment, too. Clocks that a run which died left
+# fixed are set back while there is an agent that can. A folder that was there before edgekd may
+# hold anything: only what has edgekd's names goes.
 CLEAR = (
     f'cd "$1" 2> /dev/null || exit 0; {_PLACE}python=$2; '
-    "take() { if command -v flock > /dev/null; then flock -n 9; "
-    'else "$python" -c "import fcntl; fcntl.flock(9, 6)" 2> /dev/null; fi; test $? -ne 1; }; '
-    f"if test -f {turns.LOCK}; then exec 9< {turns.LOCK}; take || {{ sleep 1; take; }} || "
-    f"{{ cat {turns.LOCK}; echo; cat /proc/uptime; exit {IN_USE}; }}; fi; "
+    "try() { if command -v flock > /dev/null; then flock -n 0; "
+    'else "$python" -c "import fcntl; fcntl.flock(0, 6)" 2> /dev/null; fi; test $? -ne 1; }; '
+    f"live() {{ for log in ./run-{_HEX}/{keeper.EVENTS}; do "
+    'test -f "$log" && ! try < "$log" && return 0; done; return 1; }; '
+    f"free() {{ ! test -f {turns.LOCK} || {{ exec 9< {turns.LOCK}; try <&9; }}; }}; "
+    f"free || {{ sleep 1; free; }} || "
+    f"{{ cat {turns.LOCK}; echo; cat /proc/uptime; exit {IN_USE}; }}; "
+    f"! live || {{ sleep 1; ! live; }} || {{ echo; cat /proc/uptime; exit {IN_USE}; }}; "
     f'if test -f "$HOME/{locking.FOLDER}/{locking.FILE}" || test -f {locking.FILE}; then '
     f'for zip in ./{_HEX}-agent.zip; do "$python" "$zip" clocks < /dev/null; done > /dev/null 2>&1;'
     f' fi; all=$3; test "$all" = yes || ls -d ./{_VENV} > /dev/null 2>&1 || all=yes; '

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from edgekd.agent import locking, turns
+from edgekd.agent import keeper, locking, turns
 from edgekd.agent.failures import AgentError
 from edgekd.agent.furnish import ASIDE
 from edgekd.devices._listening import listen
@@ -139,6 +139,7 @@ class Local:
         elif self.folder.is_dir():
             try:
                 with turns.take_alone(self.folder):
+                    keeper.check_idle(self.folder)
                     locking.restore(locking.place(self.folder))
                     self._clear(environments)
             except AgentError as error:

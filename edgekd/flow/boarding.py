@@ -142,7 +142,7 @@ def split(connect: Connect) -> Connect:
     """
     python = device_at(Connect(connect.address)).python  # refuses what is no address
     bare = connect.address.removesuffix(python)
-    if bare == connect.address:
+    if bare == connect.address or not python.startswith("/"):  # a host may be called python3
         return connect
     return Connect(bare, connect.python or python, connect.folder)
 

@@ -10,7 +10,7 @@ import pytest
 from edgekd.boards import Connect, own_boards, read_board
 from edgekd.errors import DeviceError, UnknownNameError, UsageError
 from edgekd.flow import boarding, examining
-from edgekd.flow.boarding import add, names_of
+from edgekd.flow.boarding import add, names_of, split
 from tests.flow.surveys import package, survey
 
 
@@ -36,6 +36,11 @@ def test_a_device_is_asked_what_it_is_and_written_down(seen: dict[str, Any], hom
     assert added.board.connect == Connect("ssh://pi@pi", "/usr/bin/python3.11", "~/edge")
     assert own_boards() == ["mypi"]
     assert added.file.read_text().startswith("# Raspberry Pi 4")  # as edgekd list device shows it
+
+
+@pytest.mark.parametrize("address", ["ssh://pi@board-python3", "pi@python3"])
+def test_a_host_that_is_called_like_a_python(address: str) -> None:
+    assert split(Connect(address)) == Connect(address)
 
 
 def test_the_kind_can_be_given_instead(home: Path) -> None:
