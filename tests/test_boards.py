@@ -22,7 +22,7 @@ from edgekd.errors import RecipeError, UnknownNameError
 from edgekd.profiles import find_profile
 
 KINDS = shipped_kinds()
-SOURCE = r"\w/\S+(#| discussion )\d+|\.(org|ai)/|\.adoc|CVE-\d|\.cpp|^measured$"
+SOURCE = r"\w/\S+(#| discussion )\d+|\.(org|ai)/|\.adoc|CVE-\d|\.cpp|^measured$|^PyPI: "
 WANTED = {
     *("raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-zero-2w", "jetson-nano", "rk3588"),
     *("jetson-orin-nano", "jetson-agx-orin", "jetson-orin", "jetson-orin-jp5", "aarch64"),
