@@ -13,17 +13,20 @@
     labels          class names, in the order of the logits
     metrics         split -> {top1, top5, loss, n}
     recipe          the recipe, whole
-    parent          {sha256 of the parent's manifest, name} or null
+    method          the formula it was trained with; empty for labels alone
+    parent          {sha256 of the parent's manifest, name} or null; of a student also {licence,
+                    validation {top1, n, delta, delta_interval} of its teacher}, of an export also
+                    {parent}, the network's own parent
+    licence         [{name, of, source, url}] of the published weights that it began with; empty if
+                    it began at random, null if nobody said
     versions        package -> version
-    training        {epochs, steps, seconds, precision, images_per_s} or null
+    training        {epochs, steps, seconds, precision, images, augment, ...} or null
     export          {exporter, opset, precision, nodes, parity, ...} or null
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import ArtifactError
-from edgekd.files import flush, sha256, write_json, writing
+from edgekd.files import flush, private_folder, sha256, write_json, writing
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -124,19 +127,16 @@ def create(path: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
     """
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft.", dir=path))
-        try:
-            yield draft
-            files = {
-                file.name: {"sha256": sha256(file), "bytes": file.stat().st_size}
-                for file in sorted(draft.iterdir())
-            }
-            flush(draft)
-            (path / MANIFEST).unlink(missing_ok=True)
-            for name in files:
-                (draft / name).replace(path / name)
-            stamp = datetime.now(UTC).isoformat(timespec="seconds")
-            head = {"schema_version": SCHEMA_VERSION, "created": stamp, "files": files}
-            write_json(path / MANIFEST, head | dict(manifest))
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with writing(path), private_folder(path / MANIFEST) as draft:
+        yield draft
+        files = {
+            file.name: {"sha256": sha256(file), "bytes": file.stat().st_size}
+            for file in sorted(draft.iterdir())
+        }
+        flush(draft)
+        (path / MANIFEST).unlink(missing_ok=True)
+        for name in files:
+            (draft / name).replace(path / name)
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        head = {"schema_version": SCHEMA_VERSION, "created": stamp, "files": files}
+        write_json(path / MANIFEST, head | dict(manifest))

@@ -106,7 +106,16 @@ class AccuracyError(GateError):
 
 
 class DivergedError(EdgeKDError):
-    """Training reached NaN or infinity."""
+    """Training reached NaN or infinity.
+
+    Args:
+        what: did, and when.
+        advice: what to do about it, where the network is trained by itself.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        self.what, self.advice = what, advice
+        super().__init__(f"{what} {advice}".strip())
 
 
 class DeviceError(EdgeKDError):

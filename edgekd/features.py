@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,6 +31,16 @@ class Features:
     def detached(self) -> Features:
         """The same without a way back to the network that showed them."""
         return self.mapped(Tensor.detach)
+
+    def only(self, needs: Collection[str]) -> Features:
+        """The same without what was not asked for; the logits always are."""
+        return Features(
+            self.logits,
+            self.embedding if "embedding" in needs else None,
+            self.stages if "stages" in needs else (),
+            self.preacts if "preacts" in needs else (),
+            self.blocks if "blocks" in needs else (),
+        )
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Features:
         """The same with each tensor changed."""

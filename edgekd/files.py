@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import UsageError
+
+DRAFT = ".edgekd-draft."
+"""How the names of private folders begin."""
+REPLACED = "replaced"
+"""In one of them, the folder that makes room for a new one."""
 
 
 @contextmanager
@@ -26,19 +32,81 @@ def aside(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: the folder cannot be written: read-only, no space.
     """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        private = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    with writing(path), private_folder(path) as private:
+        draft = private / path.name
+        yield draft
+        flush(draft)
+        if draft.is_dir() and path.is_dir():
+            path.rename(private / REPLACED)
+        draft.replace(path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def private_folder(beside: Path) -> Iterator[Path]:
+    """Yield a new, hidden folder beside what is being made; it goes with the block.
+
+    It is locked meanwhile, and the system unlocks what a killed process held: what such a one left
+    in the same place is told from what is in use, and goes as well.
+
+    Raises:
+        UsageError: it cannot be made: read-only, no space.
+    """
+    with writing(beside):
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        sweep(beside.parent, depth=0)
+        private, held = _locked(beside.parent)
+    try:
+        yield private
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+        os.close(held)
+
+
+def sweep(folder: Path, depth: int = 4) -> None:
+    """Delete the private folders of killed processes in a folder, and some folders below.
+
+    A folder that was about to replace another one, which had made room already, takes its place.
+    """
+    for place, names, _ in os.walk(folder):
+        for name in [name for name in names if name.startswith(DRAFT)]:
+            names.remove(name)
+            _remove_unused(Path(place, name))
+        if len(Path(place).relative_to(folder).parts) >= depth:
+            names.clear()
+
+
+def _locked(within: Path) -> tuple[Path, int]:
+    """A new private folder, and what holds its lock; another one where a sweep was faster."""
+    while True:
+        private = Path(tempfile.mkdtemp(prefix=DRAFT, dir=within))
+        with suppress(FileNotFoundError):
+            held = os.open(private, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks: what is left there stays
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if private.exists():
+                return private, held
+            os.close(held)
+
+
+def _remove_unused(private: Path) -> None:
+    with suppress(OSError):  # locked, or gone meanwhile, or nobody can tell
+        held = os.open(private, os.O_RDONLY)
         try:
-            draft = private / path.name
-            yield draft
-            flush(draft)
-            if draft.is_dir() and path.is_dir():
-                path.rename(private / "replaced")
-            draft.replace(path)
-            _sync_folder(path.parent)
-        finally:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (private / REPLACED).exists():
+                _put_in_place(private)
             shutil.rmtree(private, ignore_errors=True)
+        finally:
+            os.close(held)
+
+
+def _put_in_place(private: Path) -> None:
+    """A folder that was whole, and killed between making room for it and taking the room."""
+    for made in private.iterdir():
+        place = private.parent / made.name
+        if made.name != REPLACED and not place.exists():
+            made.rename(place)
 
 
 @contextmanager

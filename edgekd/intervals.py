@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -53,6 +54,49 @@ def paired_difference(b: int, c: int, n: int, confidence: float = 0.95) -> Inter
         raise ValueError(f"expected counts with b + c <= n and n > 0, got b={b}, c={c}, n={n}")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return Interval((b - c) / n, -_most(c, b, n, z), _most(b, c, n, z))
+
+
+def mean(values: Sequence[float], confidence: float = 0.95, least: float = 0.0) -> Interval:
+    """A mean and Student's interval (1908) of it.
+
+    Args:
+        values: two or more, independent of each other.
+        confidence: of the interval.
+        least: the smallest standard deviation that is believed, where the values are rounded: a few
+            can be equal by chance.
+    """
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"expected two values or more, got {n}")
+    half = _student_t(n - 1, confidence) * max(statistics.stdev(values), least) / math.sqrt(n)
+    centre = statistics.fmean(values)
+    return Interval(centre, centre - half, centre + half)
+
+
+def _student_t(freedom: int, confidence: float) -> float:
+    """The t that Student's t is below in size, with this probability; by halving its angle's range.
+
+    Abramowitz & Stegun, "Handbook of Mathematical Functions", 1964, 26.7.3 and 26.7.4, with
+    t = sqrt(freedom) tan(angle).
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if _within(freedom, middle) < confidence:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _within(freedom: int, angle: float) -> float:
+    cosine, odd = math.cos(angle), freedom % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for k in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= cosine**2 * (k - 1) / k
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total
 
 
 def _most(b: int, c: int, n: int, z: float) -> float:

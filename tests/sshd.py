@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +75,8 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    """Start a server that lives as long as the block does."""
+def serving(folder: Path, cpus: Sequence[int] = ()) -> Iterator[Server]:
+    """Start a server that lives as long as the block does; it, and all it starts, on some CPUs."""
     assert SSHD is not None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -89,6 +89,8 @@ def serving(folder: Path) -> Iterator[Server]:
         Path("/run/sshd").mkdir(exist_ok=True)  # Debian's refuses to start as root without it
     with (folder / "log").open("wb") as log:
         started = [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+        if cpus:
+            started = ["taskset", "-c", ",".join(map(str, cpus)), *started]
         process = subprocess.Popen(started, stderr=log)
     try:
         _wait(server, process)

@@ -14,13 +14,14 @@ import pytest
 ROOT = Path(__file__).parents[1] / "edgekd"
 LAYERS = [  # lowest first; a part may import the parts of lower layers, and itself
     {"edgekd", "errors", "agent"},
-    {"formula", "plugins", "profiles", "files", "intervals", "preprocess", "watching"},
+    {"formula", "plugins", "profiles", "files", "intervals", "preprocess", "watching", "budget"},
     {"strict", "catalogue"},
     {"targets"},
     {"boards"},
     {"recipe", "artifact", "records", "features", "data", "devices"},
-    {"loading", "models", "methods"},
-    {"export", "trainer", "profiling", "report"},
+    {"loading", "models", "methods", "cards"},
+    {"export", "trainer", "profiling", "report", "deploy"},
+    {"scouting"},
     {"flow"},
     {"cli"},
     {"__main__"},
@@ -34,6 +35,7 @@ MAY_LOAD = {  # third-party packages a part may import at the top of a file
     "methods": {"torch"},
     "export": {"numpy", "torch", "onnx"},
     "trainer": {"numpy", "torch", "timm", "accelerate"},
+    "deploy": {"numpy", "pictures"},  # its payload: programs that run beside one another
     "flow": {"numpy", "torch"},
     "cli": {"click", "rich"},
 }

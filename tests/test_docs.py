@@ -63,6 +63,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     tools = str(Path(sys.executable).parent)
     env = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     env["XDG_CONFIG_HOME"] = str(folder / "config")  # devices are added to it
+    env["XDG_CACHE_HOME"] = str(folder / "cache")
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 

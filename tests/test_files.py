@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import UsageError
-from edgekd.files import aside, sha256, write_json, write_text, writing
+from edgekd.files import aside, sha256, sweep, write_json, write_text, writing
 
 
 def entries(folder: Path) -> list[str]:
@@ -152,3 +155,81 @@ def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
     path = tmp_path / "data"
     path.write_bytes(bytes(range(256)) * 5000)  # more than one piece
     assert sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---- what a killed process leaves ----
+
+
+def killed_while(folder: Path, body: str) -> None:
+    """Run ``body`` in another process, which is killed in the middle of it."""
+    code = f"""
+import os, signal
+from pathlib import Path
+from edgekd.files import aside, private_folder, write_text
+folder = Path({str(folder)!r})
+def die(*ignored):
+    os.kill(os.getpid(), signal.SIGKILL)
+{body}
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_a_draft_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    with aside(tmp_path / "deep" / "text") as draft:
+        draft.write_text("mine")
+        sweep(tmp_path)
+        write_text(tmp_path / "deep" / "other", "x")
+    assert (tmp_path / "deep" / "text").read_text() == "mine"
+    assert entries(tmp_path) == ["deep", "deep/other", "deep/text"]
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".edgekd-mine").mkdir(parents=True)
+    killed_while(tmp_path / "run", "with aside(folder / 'a' / 'text') as draft: die()")
+    assert len(entries(tmp_path)) == 4
+    sweep(tmp_path)
+    assert entries(tmp_path) == ["run", "run/.edgekd-mine", "run/a"]
+    sweep(tmp_path / "nowhere")
+
+
+def test_the_next_draft_in_the_same_place_sweeps_too(tmp_path: Path) -> None:
+    killed_while(tmp_path, "with private_folder(folder / 'text') as draft: die()")
+    assert len(entries(tmp_path)) == 1
+    write_text(tmp_path / "text", "whole")
+    assert entries(tmp_path) == ["text"]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_folder_that_made_room_is_not_lost(tmp_path: Path, at: int) -> None:
+    """Between the two renames that exchange a folder, and before them."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "old").touch()
+    body = f"""
+import sys
+seen = []
+def hear(event, arguments):
+    if event == "os.rename":
+        seen.append(event)
+        len(seen) == {at} and die()
+sys.addaudithook(hear)
+with aside(folder / "made") as draft:
+    draft.mkdir()
+    (draft / "new").touch()
+"""
+    killed_while(tmp_path, body)
+    sweep(tmp_path)
+    assert entries(tmp_path) == ["made", ["made/old", "made/new"][at - 1]]
+
+
+def test_where_nothing_can_be_locked_all_is_written_and_nothing_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise OSError(errno.ENOTSUP, "no locks here")
+
+    left = tmp_path / ".edgekd-draft.abcdefgh"
+    left.mkdir()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_text(tmp_path / "text", "whole")
+    assert entries(tmp_path) == [left.name, "text"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+
 import numpy as np
 import pytest
 
 from edgekd.errors import UsageError
-from edgekd.intervals import accuracy, paired_difference, wilson
+from edgekd.intervals import accuracy, mean, paired_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -114,3 +117,31 @@ def test_what_is_not_known_is_null() -> None:
 def test_lists_of_other_lengths_are_refused() -> None:
     with pytest.raises(UsageError, match="there are 2 targets and 3 images"):
         accuracy([1, 2, 3], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("freedom", "confidence", "point"),  # tables of Student's t
+    [
+        (1, 0.95, 12.7062),
+        (2, 0.95, 4.3027),
+        (2, 0.99, 9.9248),
+        (4, 0.95, 2.7764),
+        (9, 0.99, 3.2498),
+    ],
+)
+def test_the_interval_of_a_mean_is_student_s(freedom: int, confidence: float, point: float) -> None:
+    values = [float(i) for i in range(freedom + 1)]
+    found = mean(values, confidence)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    assert found.value == statistics.fmean(values)
+    assert (found.hi - found.value) / error == pytest.approx(point, abs=1e-4)
+    assert found.value - found.lo == pytest.approx(found.hi - found.value)
+
+
+def test_equal_values_are_believed_to_their_rounding() -> None:
+    assert mean([0.5, 0.5]).hi == 0.5
+    assert mean([0.5, 0.5], least=0.01).hi == pytest.approx(
+        0.5 + 12.7062 * 0.01 / math.sqrt(2), 1e-4
+    )
+    with pytest.raises(ValueError, match="two values"):
+        mean([0.5])

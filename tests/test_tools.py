@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,14 @@ def test_every_precision_is_measured() -> None:
     assert "| auto | " in printed
 
 
+def test_sharing_a_teacher_is_measured() -> None:
+    printed = bench("step.py", "--quick", "--rounds", "2", "--part", "shared-fp32")
+    for what in ("four methods together", "five with the student alone, as compare does"):
+        row = rf"^  {what}, over \d singles +([\d.]+)x \[.*\] +([\d.]+)x \[.*\]$"
+        assert re.search(row, printed, re.MULTILINE), printed
+    assert printed.count("x [") == 10
+
+
 def test_every_method_is_compared(tmp_path: Path) -> None:
     printed = bench("accuracy.py", str(tmp_path), "--quick")
     assert bench("accuracy.py", str(tmp_path), "--quick").endswith(printed[printed.index("| m") :])
@@ -48,3 +57,43 @@ def test_every_method_is_compared(tmp_path: Path) -> None:
     for seed in seeds:
         assert all(0 <= result["test"] <= 1 for result in seed.values())
         assert all(f"| {name} | `{result['text']}` |" in printed for name, result in seed.items())
+
+
+@pytest.mark.slow
+def test_the_scouts_ranking_is_held_against_the_measured_one(tmp_path: Path) -> None:
+    printed = bench("ranking.py", str(tmp_path), "--quick")
+    rows = re.findall(r"^\| (\w+) \| 2 \| [\d.]+ \[", printed, re.MULTILINE)
+    assert set(rows) == {"resnet8", "resnet20", "vgg8"}
+    assert re.search(r"^Spearman -?[\d.]+ \[.*\] over 3 students$", printed, re.MULTILINE)
+
+
+def test_ranks_and_their_correlation_are_scipys() -> None:
+    import numpy as np
+    from scipy import stats  # comes with scikit-learn
+
+    ranking = runpy.run_path(str(ROOT / "tools/bench/ranking.py"))
+    generator = np.random.default_rng(0)
+    for size in (8, 20):
+        a, b = generator.normal(size=size), generator.integers(4, size=size).astype(float)
+        assert ranking["ranks_of"](b).tolist() == stats.rankdata(b).tolist()
+        assert ranking["spearman"](a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
+def test_the_interval_of_a_rank_correlation_holds_what_it_should() -> None:
+    """Students drawn with replacement tie with themselves in both columns, and look alike."""
+    import numpy as np
+
+    ranking = runpy.run_path(str(ROOT / "tools/bench/ranking.py"))
+    generator, truth, size = np.random.default_rng(0), 0.9, 15
+    rho = 6 / np.pi * np.arcsin(truth / 2)  # Spearman's of normals with that correlation
+    held = []
+    for _ in range(400):
+        a, noise = generator.normal(size=(2, size))
+        b = truth * a + np.sqrt(1 - truth**2) * noise
+        low, high = ranking["interval"](ranking["spearman"](a, b), size)
+        held.append(low <= rho <= high)
+    assert 0.92 < np.mean(held) < 0.98
+    low, high = ranking["interval"](1.0, size)
+    assert 0.97 < low < high == 1
+    assert ranking["interval"](1.0, 3) is None
+    assert ranking["interval"](float("nan"), size) is None

@@ -36,8 +36,8 @@ class Metered:
     """What came of it."""
 
     energy: Optional[Dict[str, Any]]
-    """``j_per_inference, idle_w, busy_w, rate_hz, scope, meter, seconds, n``; None if there is
-    nothing to claim."""
+    """``j_per_inference, j_interval, idle_w, busy_w, rate_hz, scope, meter, seconds, n``; None if
+    there is nothing to claim."""
     reasons: Sequence[str]
     """Sentences: why there is no number."""
 
@@ -158,6 +158,7 @@ def _claim(
         )
     return {
         "j_per_inference": more * seconds / n,
+        "j_interval": [(more - noise) * seconds / n, (more + noise) * seconds / n],
         "idle_w": mean(quiet),
         "busy_w": mean(loaded),
         "rate_hz": (len(busy) - 1) / (busy[-1][0] - busy[0][0]),

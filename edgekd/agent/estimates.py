@@ -77,7 +77,26 @@ def median_of_blocks(block_medians: Sequence[float], durations: Sequence[float])
     if math.isinf(half):
         return Estimate(value, None, None, "n/a (1 block, need 2)")
     method = f"trimmed t over {len(block_medians)} block medians, 95 %"
-    return Estimate(value, min(value, centre - half), max(value, centre + half), method)
+    low = max(0.0, min(value, centre - half))  # no run takes less
+    return Estimate(value, low, max(value, centre + half), method)
+
+
+def mean_interval(blocks: Sequence[Sequence[float]]) -> Optional[Tuple[float, float]]:
+    """95 % interval of the mean of all runs, the blocks being the independent repeats.
+
+    A block lasts a time, so slow ones hold fewer runs: the mean is a ratio, the blocks' sums over
+    their counts, and so is its error (Cochran, "Sampling Techniques", 1977, section 6.3). Nothing
+    is trimmed, as stragglers belong to a mean. None of a single block.
+    """
+    if len(blocks) < 2:
+        return None
+    sums = np.asarray([float(np.sum(block)) for block in blocks], dtype=np.float64)
+    counts = np.asarray([len(block) for block in blocks], dtype=np.float64)
+    value = float(sums.sum() / counts.sum())
+    k, apart = len(blocks), sums - value * counts
+    error = math.sqrt(k / (k - 1) * float((apart**2).sum())) / float(counts.sum())
+    half = t_quantile(k - 1) * error
+    return max(0.0, value - half), value + half
 
 
 def variation(values: Sequence[float]) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from edgekd.agent import comparison
-from edgekd.agent.estimates import variation
+from edgekd.agent.estimates import mean_interval, variation
 from edgekd.agent.percentiles import percentiles
 from edgekd.agent.race import Race, Rules, medians
 from edgekd.agent.timekeeping import absurd, jumps
@@ -27,6 +27,7 @@ def timing(race: Race, index: int) -> Dict[str, Any]:
         "seconds": round(race.seconds, 3),
         "min": min(ms),
         "mean": round(float(np.mean(ms)), 6),
+        "mean_interval": _mean_interval(race, index),
         "median": median.to_dict(),
         "median_undisturbed": undisturbed.to_dict(),
         **{name: estimate.to_dict() for name, estimate in known.items()},
@@ -102,6 +103,14 @@ def progress(race: Race, names: Sequence[str]) -> Dict[str, Any]:
             for index, name in enumerate(names)
         },
     }
+
+
+def _mean_interval(race: Race, index: int) -> Optional[List[float]]:
+    blocks: Dict[int, List[float]] = {}
+    for run in race.samples[index]:
+        blocks.setdefault(run.block, []).append(run.wall_ns / 1e6)
+    found = mean_interval(list(blocks.values()))
+    return None if found is None else [round(end, 6) for end in found]
 
 
 def _starts(race: Race, index: int) -> List[float]:

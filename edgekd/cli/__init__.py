@@ -13,7 +13,9 @@ import click
 
 from edgekd import __version__
 from edgekd.cli._signals import Asked
+from edgekd.cli.compare import compare
 from edgekd.cli.completion import completion
+from edgekd.cli.deploy import deploy
 from edgekd.cli.device import device
 from edgekd.cli.distill import distill
 from edgekd.cli.doctor import doctor
@@ -22,11 +24,27 @@ from edgekd.cli.listing import listing
 from edgekd.cli.profile_ import profile
 from edgekd.cli.report import report
 from edgekd.cli.run import run
+from edgekd.cli.scout import scout
 from edgekd.cli.teach import teach
 from edgekd.cli.verify import verify
 from edgekd.errors import EdgeKDError
 
-FLOW = (run, teach, distill, export, profile, device, verify, report, listing, doctor, completion)
+FLOW = (
+    run,
+    scout,
+    teach,
+    distill,
+    compare,
+    export,
+    profile,
+    device,
+    verify,
+    report,
+    deploy,
+    listing,
+    doctor,
+    completion,
+)
 """The verbs, in the order of the flow."""
 
 EPILOG = """\b

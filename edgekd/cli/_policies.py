@@ -110,19 +110,31 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 FIELDS = {"sustained": "sustained_s", "wait": "wait_s"}
 """Fields of a policy that are not called what their options are."""
+TIMING = (
+    "--threads",
+    "--batch-size",
+    "--spinning/--no-spinning",
+    "--affinity",
+    "--runtime",
+    "--provider",
+    "--wait",
+)
 
 
 def policy_options(command: F) -> F:
     """All of them; what is not given is None, so that a device's own defaults can fill in."""
-    for name, options in reversed(OPTIONS):
-        command = click.option(name, **options)(command)
-    return command
+    return _options(command, OPTIONS)
+
+
+def timing_options(command: F) -> F:
+    """Those that decide how fast a model is, and none of what is measured besides."""
+    return _options(command, tuple(each for each in OPTIONS if each[0] in TIMING))
 
 
 def said(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a policy that were given."""
     names = [name.partition("/")[0].removeprefix("--").replace("-", "_") for name, _ in OPTIONS]
-    return {FIELDS.get(n, n): flags[n] for n in names if flags[n] is not None}
+    return {FIELDS.get(n, n): flags[n] for n in names if flags.get(n) is not None}
 
 
 def listed(
@@ -133,3 +145,9 @@ def listed(
     if not all(names):
         raise click.BadParameter(f"expected names such as pi4,pi5, not {','.join(value)!r}")
     return tuple(names) or ("local",)
+
+
+def _options(command: F, options: tuple[tuple[str, dict[str, Any]], ...]) -> F:
+    for name, settings in reversed(options):
+        command = click.option(name, **settings)(command)
+    return command

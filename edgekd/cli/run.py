@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +21,14 @@ from edgekd.cli._options import (
     show_recipe,
     train_options,
 )
+from edgekd.cli.scout import Listed, Share, pixels
+
+if TYPE_CHECKING:
+    from edgekd.recipe import Recipe
 
 DEMO = "digits"
+HUBS = ("hf-hub:", "hf_hub:", "local-dir:")
+"""Beginnings of names with a colon in them, which are no weights."""
 
 
 @click.command(short_help="Do the whole mission: teach, distil, export, profile, report.")
@@ -30,8 +38,39 @@ DEMO = "digits"
     metavar="NAME",
     help="NAME[:WEIGHTS], or an artifact's folder; trained here without.",
 )
-@click.option("--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model.")
+@click.option(
+    "--student",
+    metavar="NAME",
+    help="NAME[:WEIGHTS]; see edgekd list model. With --budget: NAME, the only one tried.",
+)
 @click.option("--method", metavar="SUM", help=METHOD_HELP)
+@click.option("--device", metavar="NAME", help="Where it will run, and is measured; local.")
+@click.option(
+    "--budget",
+    metavar="CLAUSES",
+    help='Pick the student that keeps it there: "p95<=30ms, top1_drop<=1%, peak_mb<=300".',
+)
+@click.option(
+    "--students",
+    type=Listed(),
+    metavar="SPACE",
+    help="With --budget, where to look: cifar, timm, or networks, with commas.",
+)
+@click.option(
+    "--sizes",
+    type=Listed(),
+    metavar="PIXELS",
+    help="With --budget, input sizes such as 224,160; as the space says unless told.",
+)
+@click.option(
+    "--attempts", type=click.IntRange(min=1), help="With --budget: students tried; 6 unless told."
+)
+@click.option(
+    "--margin",
+    type=Share(),
+    metavar="SHARE",
+    help="With --budget: room that the first choice leaves below each bound; 10% unless told.",
+)
 @click.option(
     "--baseline",
     type=click.Choice(["cost", "epochs", "none"]),
@@ -47,36 +86,95 @@ DEMO = "digits"
 def run(
     recipe: str | None,
     baseline: str,
+    budget: str | None,
     print_recipe: bool,
     output: Path | None,
     restart: bool,
     as_json: bool,
-    **flags: object,
-) -> None:
+    **flags: Any,
+) -> int:
     """Teach, distil, export, profile and report, as RECIPE (a name or a .toml file) and flags say.
 
     Without arguments: scikit-learn's digits, in a minute or two. With --data and no RECIPE, name
     the --teacher and the --student too. A run that was cut off goes on where it was when the same
     command is given again.
+
+    With --budget the student is found: candidates are timed on the device before any is trained,
+    the most accurate that fits is distilled, exported in the precision that pays, and measured;
+    where the budget does not hold, the next precision, a smaller student or a longer training is
+    tried. Exit code 1: none was found, with the best there is and the cheapest way out.
     """
-    own = flags["data"] if recipe is None else None
-    if own is not None and not (flags["teacher"] and flags["student"]):
-        raise click.UsageError("--data without a RECIPE needs a --teacher and a --student.")
-    made = recipe_of(flags, source=recipe if recipe or own else DEMO)
+    made = _recipe(recipe, budget, flags)
     if print_recipe:
         show_recipe(made, as_json=as_json)
-        return
+        return 0
     from edgekd.cli._screen import Screen
-    from edgekd.cli._tables import print_run
     from edgekd.flow.running import Run
-    from edgekd.flow.running import run as run_all
 
-    out = output or Path("runs") / Path(str(own or recipe or DEMO)).stem
+    out = output or Path("runs") / Path(str(_own(recipe, flags) or recipe or DEMO)).stem
     command = shlex.join(["edgekd", *sys.argv[1:]])
     with Screen() as screen:
         task = Run(made, out, screen, baseline=baseline, restart=restart, command=command)
-        summary = run_all(task)
+        summary = _carry_out(task, budget, flags)
     if as_json:
         print_json(summary)
     else:
-        print_run(out, summary)
+        _print(out, summary)
+    return int(budget is not None and summary["budget"]["state"] != "holds")
+
+
+def _own(recipe: str | None, flags: dict[str, Any]) -> Any:
+    """The data, where no recipe names another."""
+    return flags["data"] if recipe is None else None
+
+
+def _recipe(source: str | None, budget: str | None, flags: dict[str, Any]) -> Recipe:
+    own = _own(source, flags)
+    if budget is None:
+        looking = ("students", "sizes", "attempts", "margin")
+        given = [name for name in looking if flags[name] is not None]
+        if given:
+            raise click.UsageError(f"--{given[0]} says how to look for what keeps a --budget.")
+    if own is not None and not (flags["teacher"] and (flags["student"] or budget is not None)):
+        both = "a --teacher" if budget is not None else "a --teacher and a --student"
+        raise click.UsageError(f"--data without a RECIPE needs {both}.")
+    name, _, weights = (flags["student"] or "").partition(":")
+    if budget is not None and weights and f"{name}:" not in HUBS:
+        raise click.UsageError(
+            f"--student {flags['student']} names weights, and with a --budget every student is "
+            f"trained from its first day. Give --student {name}."
+        )
+    if flags["student"] and flags["students"]:
+        raise click.UsageError("--student is the only network tried, --students many. Give one.")
+    first = [] if budget is None else ["export.precision=auto"]  # a --set comes after, and wins
+    if flags["device"]:
+        first.append(f"profile.device={json.dumps(flags['device'])}")
+    settings = (*first, *(flags["settings"] or ()))
+    return recipe_of({**flags, "settings": settings}, source=source if source or own else DEMO)
+
+
+def _carry_out(task: Any, budget: str | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """The run with a student that is told, or the search for one."""
+    from edgekd.budget import Budget
+
+    if budget is None:
+        from edgekd.flow.running import run as run_all
+
+        return run_all(task)
+    bounds = Budget.parse(budget)
+    from edgekd.flow.mission.accomplishing import Mission, accomplish
+
+    space = (flags["student"],) if flags["student"] else flags["students"] or ()
+    told = {name: flags[name] for name in ("attempts", "margin") if flags[name] is not None}
+    return accomplish(Mission(task, bounds, space, pixels(flags["sizes"] or ()), **told))
+
+
+def _print(out: Path, summary: dict[str, Any]) -> None:
+    if "budget" in summary:
+        from edgekd.cli._rulings import print_mission
+
+        print_mission(out, summary)
+        return
+    from edgekd.cli._tables import print_run
+
+    print_run(out, summary)

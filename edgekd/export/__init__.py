@@ -6,8 +6,6 @@ wrote. What fails the proof is kept under a name that ends in ``.rejected``, nev
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,6 +15,7 @@ from typing import Any, Protocol
 import edgekd
 from edgekd import plugins
 from edgekd.artifact import Artifact, create, is_artifact, read_manifest
+from edgekd.cards import write_card
 from edgekd.data import Images
 from edgekd.errors import GateError, UsageError
 from edgekd.export._exporters import check_opset
@@ -27,7 +26,7 @@ from edgekd.export._parity import Logits
 from edgekd.export._quantising.calibration import calibration_of
 from edgekd.export._running import answers
 from edgekd.export._verdict import check_enough
-from edgekd.files import writing
+from edgekd.files import private_folder, writing
 from edgekd.models import Backbone, from_artifact
 
 __all__ = [
@@ -44,7 +43,7 @@ __all__ = [
     "float_answers",
 ]
 
-CARRIED = ("role", "model", "labels", "metrics", "recipe", "training")
+CARRIED = ("role", "model", "labels", "metrics", "recipe", "method", "licence", "training")
 """Sections of the manifest that an export does not change."""
 
 
@@ -98,10 +97,7 @@ def export_backbone(
             f"{out} holds a trained network; an export there would replace its manifest. "
             "Choose another folder with --output."
         )
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with private_folder(out) as scratch:
         try:
             with writing(out):
                 written = write(backbone, scratch, order)
@@ -111,7 +107,11 @@ def export_backbone(
             **{section: parent.manifest.get(section) for section in CARRIED},
             "kind": written.kind,
             "input": dict(written.input),
-            "parent": {"sha256": parent.sha256, "name": parent.path.name},
+            "parent": {
+                "sha256": parent.sha256,
+                "name": parent.path.name,
+                "parent": parent.manifest.get("parent"),
+            },
             "versions": _versions(),
             "export": {
                 **written.export,
@@ -125,8 +125,7 @@ def export_backbone(
                 file.replace(folder / file.name)
         for rejected in out.glob(f"*{REJECTED}*"):
             rejected.unlink()  # of an earlier attempt, which this one makes good
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        write_card(out)
     return Artifact.open(out)
 
 

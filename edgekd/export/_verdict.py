@@ -118,7 +118,7 @@ def check_enough(images: int, max_drop: float) -> None:
     raise UsageError(
         f"{images} validation images cannot show a loss of at most {_points(max_drop)} of top-1, "
         f"even with every answer the same: it takes {needed}. Give --data with more of them, or "
-        f"allow more: --max-drop {_percent_above(-_least(images))}."
+        f"allow more: --max-drop {_percent_above(-_least(images))} (export.max_drop of a recipe)."
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 import edgekd
 from edgekd.data import Pixels
 from edgekd.errors import GateError, UsageError
-from edgekd.export._exporters import EXPORTERS, cause_of, reason_of
+from edgekd.export._exporters import EXPORTERS, Exporter, cause_of, reason_of
 from edgekd.export._graph import discard, facts, finish, move, opset_of
 from edgekd.export._made import Made
 from edgekd.export._names import MODEL, REJECTED
@@ -29,8 +30,9 @@ from edgekd.export._opset import NATIVE
 from edgekd.export._parity import FP32_DB, Parity
 from edgekd.export._proof import prove
 from edgekd.models import Backbone
+from edgekd.preprocess import Preprocess
 
-__all__ = ["Draft", "input_section", "write"]
+__all__ = ["Draft", "Proof", "input_section", "write"]
 
 FALLBACK = "%s: written by the %s exporter, because %s failed: %s"
 log = logging.getLogger("edgekd.export")
@@ -65,18 +67,44 @@ class Attempt:
     """Why it was not accepted."""
 
 
-def write(draft: Draft, folder: Path, pixels: Pixels) -> Made:
+class Proof(Protocol):
+    """Compares a file with its network, as :func:`edgekd.export._proof.prove` does."""
+
+    def __call__(
+        self,
+        file: Path,
+        network: nn.Module,
+        preprocess: Preprocess,
+        pixels: Pixels,
+        least_db: float,
+    ) -> Parity: ...
+
+
+def write(
+    draft: Draft,
+    folder: Path,
+    pixels: Pixels,
+    proof: Proof = prove,
+    exporters: Mapping[str, Exporter] | None = None,
+) -> Made:
     """Write ``model.onnx`` and prove it on real pixels (N, H, W, 3).
+
+    Args:
+        draft: the graph to write.
+        folder: for the file.
+        pixels: what it is proved on.
+        proof: how.
+        exporters: are tried in this order; PyTorch's two unless told.
 
     Raises:
         GateError: no exporter's file is the network; one is left as ``model.onnx.rejected``.
         UsageError: none could write a file.
     """
     name, refused = draft.backbone.name, []
-    for exporter in EXPORTERS:
-        attempt = _attempt(exporter, draft, folder)
+    for exporter, export in (exporters or EXPORTERS).items():
+        attempt = _attempt(exporter, export, draft, folder)
         if not attempt.reason:
-            parity = prove(
+            parity = proof(
                 attempt.file, draft.reference, draft.backbone.preprocess, pixels, draft.least_db
             )
             attempt = Attempt(exporter, attempt.file, parity, "; ".join(parity.reasons))
@@ -107,12 +135,12 @@ def input_section(draft: Draft) -> dict[str, Any]:
     return draft.backbone.preprocess.to_dict() | {"dtype": dtype, "layout": layout}
 
 
-def _attempt(exporter: str, draft: Draft, folder: Path) -> Attempt:
+def _attempt(exporter: str, export: Exporter, draft: Draft, folder: Path) -> Attempt:
     """Let one exporter write its file, and read back that it is what was asked for."""
     file = folder / f"{exporter}.onnx"
     name, example, graph = _entry(draft)
     try:
-        EXPORTERS[exporter](graph, example, name, file, draft.opset)
+        export(graph, example, name, file, draft.opset)
         found = opset_of(file)
         if found != draft.opset:
             raise UsageError(f"it wrote opset {found}, asked was {draft.opset}")

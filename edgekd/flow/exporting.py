@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.artifact import Artifact
+from edgekd.cards import write_card
 from edgekd.errors import ArtifactError
 from edgekd.flow.fastest import export_fastest
 from edgekd.flow.ordering import Exporting
@@ -72,7 +73,10 @@ def already_exported(
     parents = [(found.manifest.get("parent") or {}).get("sha256"), made.get("tuned_from")]
     asked = json.loads(json.dumps(asdict(options)))
     same = made.get("asked") == asked and made.get("device") == device
-    return found if same and network.sha256 in parents else None
+    if not same or network.sha256 not in parents:
+        return None
+    write_card(out)  # which a kill may have kept from being written
+    return found
 
 
 def recipe_of(artifact: Artifact) -> Recipe:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekd.artifact import Artifact, create
+from edgekd.cards import write_card
 from edgekd.devices import reach
 from edgekd.errors import DataError, DeviceError, GateError, UsageError
-from edgekd.files import sha256, writing
+from edgekd.files import private_folder, sha256
 from edgekd.flow.measuring import measure
 from edgekd.flow.ordering import Exporting
 from edgekd.flow.policies import policy_for
@@ -91,18 +91,13 @@ def export_fastest(job: Exporting, out: Path, options: Export) -> Artifact:
     """
     reach(job.target.name)  # before anything is built for a device that cannot be asked
     tuned = out.with_name(f"{out.name}-tuned")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with private_folder(out) as folder:
         contest = Contest(job)
         for precision in job.target.precisions:
             wanted = replace(options, precision=precision)
             contest.candidates.append(_build(contest, folder, wanted, tuned))
         chosen = _choose(contest)
         return _keep(contest, chosen, out, options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _build(contest: Contest, folder: Path, options: Export, tuned: Path) -> Candidate:
@@ -195,6 +190,7 @@ def _keep(contest: Contest, chosen: Candidate, out: Path, options: Export) -> Ar
     with create(out, kept | {"export": section}) as folder:
         for name in found.manifest["files"]:
             shutil.copyfile(found.path / name, folder / name)
+    write_card(out)
     return Artifact.open(out)
 
 

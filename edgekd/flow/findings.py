@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import intervals
+from edgekd.cards import write_card
 from edgekd.errors import EdgeKDError
 from edgekd.flow.disagreeing import disagreements
 from edgekd.flow.gallery import Gallery, Shown
@@ -69,5 +70,6 @@ def prove(found: Found, device: str, gallery: Gallery | None, watch: Watch) -> N
             found.predictions,
             found.answers,
         )
+        write_card(found.path)
     except EdgeKDError as error:
         watch.say(f"{found.path.name}: no proof was kept: {error}")

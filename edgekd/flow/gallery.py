@@ -1,4 +1,4 @@
-"""The test images of a call, in the forms that devices are shown them."""
+"""The images of a call, in the forms that devices are shown them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgekd.artifact import read_manifest
 from edgekd.files import sha256
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgekd.data import Images
 
+SplitName = Literal["test", "validation"]
 FEEDS = 8
 """Batches that the clock ``end_to_end`` cycles through."""
 SUFFIXES = {
@@ -36,7 +37,7 @@ SUFFIXES = {
 
 @dataclass(frozen=True)
 class Shown:
-    """All test images as networks of one kind take them."""
+    """All images as networks of one kind take them."""
 
     images: Path
     """A ``.npy``, uint8 (N, H, W, 3)."""
@@ -58,22 +59,26 @@ class Shown:
 
 
 class Gallery:
-    """Test images, opened once and decoded once for each way to take them.
+    """Images of a split, opened once and decoded once for each way to take them.
 
     Args:
         folder: for the files that are made of them.
         data: where they are.
         models: artifacts whose classes they have to be.
+        split: ``test``, or ``validation`` for what is chosen by.
 
     Raises:
         DataError: images of other classes, or none.
     """
 
-    def __init__(self, folder: Path, data: Data, models: Sequence[Path]) -> None:
+    def __init__(
+        self, folder: Path, data: Data, models: Sequence[Path], split: SplitName = "test"
+    ) -> None:
         from edgekd.loading import check_labels, open_splits
 
         self.data, self._folder = data, folder
         self._splits = open_splits(data)
+        self._split = self._splits.test if split == "test" else self._splits.validation
         self._shown: dict[str, Shown] = {}
         for path in models:
             check_labels(self._splits, read_manifest(path)["labels"], str(path))
@@ -84,7 +89,7 @@ class Gallery:
 
     def name(self, index: int) -> str:
         """What an image is called: the last two parts of its path, which are the same anywhere."""
-        return "/".join(PurePath(self._splits.test.name(index)).parts[-2:])
+        return "/".join(PurePath(self._split.name(index)).parts[-2:])
 
     def shown(self, section: Mapping[str, Any]) -> Shown:
         """All images, decoded as the ``input`` section of a manifest says."""
@@ -95,25 +100,25 @@ class Gallery:
 
         key = json.dumps([section[name] for name in TAKEN])
         if key not in self._shown:
-            test = decode(self._splits.test, Preprocess.from_dict(section))
+            made = decode(self._split, Preprocess.from_dict(section))
             folder = self._folder / str(len(self._shown))
             folder.mkdir()
             # the same arrays are the same bytes, so a device that has them needs them no more
-            np.save(folder / "images.npy", test.pixels)
-            np.save(folder / "targets.npy", test.targets)
+            np.save(folder / "images.npy", made.pixels)
+            np.save(folder / "targets.npy", made.targets)
             images = folder / "images.npy"
             self._shown[key] = Shown(images, folder / "targets.npy", sha256(images))
         return self._shown[key]
 
     def encoded(self, batch_size: int = 1) -> Path:
         """As many images as are timed, as they are on the disk and spread over the classes."""
-        test = self._splits.test
-        count = min(FEEDS * batch_size, len(test))
+        split = self._split
+        count = min(FEEDS * batch_size, len(split))
         file = self._folder / f"encoded-{count}.zip"
         if not file.exists():
-            by_class = sorted(range(len(test)), key=lambda index: int(test.targets[index]))
-            chosen = [by_class[place * len(test) // count] for place in range(count)]
-            pack(file, (_encoded(test.image(index)) for index in chosen))
+            by_class = sorted(range(len(split)), key=lambda index: int(split.targets[index]))
+            chosen = [by_class[place * len(split) // count] for place in range(count)]
+            pack(file, (_encoded(split.image(index)) for index in chosen))
         return file
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from edgekd import artifact
 from edgekd.artifact import Artifact
+from edgekd.cards import NAME as CARD
+from edgekd.cards import write_card
 from edgekd.errors import UsageError
-from edgekd.files import check_folder
+from edgekd.files import check_folder, sweep
 from edgekd.flow.choosing import check_table
 from edgekd.flow.identity import fingerprint
 from edgekd.loading import Splits
@@ -73,6 +75,7 @@ class Job:
         Raises:
             UsageError: that of another one is.
         """
+        sweep(self.out)  # of a sitting that was killed
         if self.restart or not artifact.is_artifact(self.out):
             return None
         found = Artifact.open(self.out)
@@ -81,12 +84,14 @@ class Job:
                 f"{self.out} holds a finished {found.manifest['role']} of another recipe or other "
                 "data. Choose another --output, or start again with --restart."
             )
+        write_card(self.out)  # which a kill may have kept from being written
+        self.close()  # where it was killed between the manifest and this
         self.tell(1, 1, f"already trained, in {self.out}")
         return found
 
     def clear(self) -> None:
         """Delete what a training left in the folder; whatever else lies there stays."""
-        self._forget(artifact.MANIFEST, *STATE, METRICS)
+        self._forget(artifact.MANIFEST, CARD, *STATE, METRICS)
         if artifact.is_artifact(self.out / PEER):
             shutil.rmtree(self.out / PEER)
 

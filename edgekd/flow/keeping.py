@@ -11,8 +11,10 @@ from typing import Any
 import edgekd
 from edgekd import artifact
 from edgekd.artifact import Artifact
+from edgekd.cards import write_card
 from edgekd.files import write_json, write_text
-from edgekd.models import Backbone, weights
+from edgekd.intervals import paired_difference
+from edgekd.models import Backbone, licences, weights
 from edgekd.recipe import Recipe
 from edgekd.trainer import Scores
 
@@ -30,13 +32,14 @@ class Origin:
     method: str = ""
     teacher: Backbone | None = None
     training: dict[str, Any] | None = None
+    taught: Scores | None = None
+    """The teacher's answers to the validation images, as it was shown them."""
 
 
 def keep(
     backbone: Backbone, out: Path, origin: Origin, validation: Scores, test: Scores
 ) -> Artifact:
-    """Write the artifact; the answers on the test images go with it, for paired comparisons."""
-    teacher = origin.teacher
+    """Write the artifact; the answers to the single images go with it, for paired comparisons."""
     manifest = {
         "kind": "network",
         "role": origin.role,
@@ -50,18 +53,44 @@ def keep(
         "metrics": {"validation": validation.to_dict(), "test": test.to_dict()},
         "recipe": origin.recipe.to_dict(),
         "method": origin.method,
-        "parent": None if teacher is None else {"name": teacher.name, "sha256": teacher.parent},
+        "parent": _parent(origin, validation),
+        "licence": licences.to_list(backbone.licences),
         "versions": versions(),
         "training": origin.training,
         "export": None,
         "fingerprint": origin.fingerprint,
     }
-    answers = {"predictions": test.predictions.tolist(), "targets": test.targets.tolist()}
+    answers = {"split": "test", **_said(test), "validation": _said(validation)}
     with artifact.create(out, manifest) as folder:
         weights.write(backbone.model, folder / "model.safetensors")
         write_text(folder / "recipe.toml", origin.recipe.to_toml())
-        write_json(folder / "answers.json", {"split": "test", **answers})
+        write_json(folder / "answers.json", answers)
+    write_card(out)
     return Artifact.open(out)
+
+
+def _said(scores: Scores) -> dict[str, list[int]]:
+    """The class that was chosen for each image, beside the true one."""
+    return {"predictions": scores.predictions.tolist(), "targets": scores.targets.tolist()}
+
+
+def _parent(origin: Origin, validation: Scores) -> dict[str, Any] | None:
+    """The teacher: who it is, under what terms it was published, and how well it did itself."""
+    teacher, taught = origin.teacher, origin.taught
+    if teacher is None:
+        return None
+    parent: dict[str, Any] = {
+        "name": teacher.name,
+        "sha256": teacher.parent,
+        "licence": licences.to_list(teacher.licences),
+    }
+    if taught is None or taught.n != validation.n:
+        return parent
+    gained = int((validation.correct & ~taught.correct).sum())
+    lost = int((taught.correct & ~validation.correct).sum())
+    gap = paired_difference(gained, lost, taught.n)
+    beside = {"top1": taught.top1, "n": taught.n, "delta": gap.value}
+    return parent | {"validation": {**beside, "delta_interval": [gap.lo, gap.hi]}}
 
 
 def versions() -> dict[str, str]:

@@ -13,16 +13,16 @@ from typing import Any
 from edgekd.devices import Device, reach
 from edgekd.errors import UsageError
 from edgekd.files import check_folder, write_json, write_text
-from edgekd.flow.gallery import Gallery
+from edgekd.flow.gallery import Gallery, SplitName
 from edgekd.flow.grouping import groups_of, model_file
 from edgekd.flow.references import find_references
 from edgekd.flow.side_by_side import side_by_side
-from edgekd.flow.sitting import Order, Seat, inputs_of
+from edgekd.flow.sitting import Order, Outcome, Seat, inputs_of
 from edgekd.profiling import Policy
 from edgekd.recipe import Data
 from edgekd.watching import Silent, Watch
 
-__all__ = ["Truth", "measure", "model_file"]
+__all__ = ["Truth", "measure", "model_file", "observe"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Truth:
     data: Data
     reference: Sequence[int] | None = None
     """Classes the float network behind the first model chose for the same images."""
+    split: SplitName = "test"
+    """``validation`` where something is chosen by what is found."""
 
 
 def measure(
@@ -71,6 +73,30 @@ def measure(
     """
     if out is not None:
         _check_file(out)
+    outcomes = observe(models, policy, device, truth, watch, proofs=proofs, clean=clean)
+    records = [record for outcome in outcomes for record in outcome.records]
+    if out is not None:
+        rows = (row for outcome in outcomes for row in outcome.samples)
+        write_json(out, records)
+        write_text(out.with_suffix(".samples.jsonl"), "".join(f"{json.dumps(r)}\n" for r in rows))
+    return records
+
+
+def observe(
+    models: Sequence[Path],
+    policy: Policy | Mapping[str, Policy],
+    device: str | Sequence[str] = "local",
+    truth: Truth | None = None,
+    watch: Watch | None = None,
+    *,
+    proofs: bool = True,
+    clean: bool = False,
+) -> list[Outcome]:
+    """Do what :func:`measure` does and write nothing but proofs.
+
+    Returns:
+        For each device its records, its raw samples, and what each model answered.
+    """
     names = [device] if isinstance(device, str) else list(device)
     seats = [
         Seat(place, groups_of(models, policy if isinstance(policy, Policy) else policy[name]))
@@ -83,13 +109,7 @@ def measure(
         if truth is not None and gallery is not None:
             references = find_references(models, truth.reference, gallery, watch)
         order = Order(gallery, references, proofs, clean, alone=len(seats) == 1)
-        outcomes = side_by_side(seats, order, watch)
-    records = [record for outcome in outcomes for record in outcome.records]
-    if out is not None:
-        rows = (row for outcome in outcomes for row in outcome.samples)
-        write_json(out, records)
-        write_text(out.with_suffix(".samples.jsonl"), "".join(f"{json.dumps(r)}\n" for r in rows))
-    return records
+        return side_by_side(seats, order, watch)
 
 
 def _check_file(out: Path) -> None:
@@ -120,7 +140,7 @@ def _prepared(
     seats: Sequence[Seat],
     watch: Watch,
 ) -> Gallery | None:
-    """The test images, decoded once for all devices, as each group of models takes them."""
+    """The images, decoded once for all devices, as each group of models takes them."""
     groups = [group for seat in seats for group in seat.groups]
     for assumed in {group.assumed for group in groups} - {""}:
         watch.say(assumed)
@@ -132,7 +152,8 @@ def _prepared(
                 f"{group.models[0]} does not say how its images are made; give the artifact's "
                 "folder to measure its accuracy, or leave --data out."
             )
-    gallery = Gallery(folder, truth.data, [path for path in models if path.is_dir()])
+    folders = [path for path in models if path.is_dir()]
+    gallery = Gallery(folder, truth.data, folders, truth.split)
     for group in groups:
         inputs_of(group, gallery)
     return gallery

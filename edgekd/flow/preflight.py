@@ -30,12 +30,14 @@ def _check_export(recipe: Recipe, splits: Splits) -> None:
         check_enough(images, options.max_drop)
 
 
-def check_run(recipe: Recipe, out: Path) -> None:
-    """Refuse a whole run for what only its last stages would have refused.
+def check_stages(recipe: Recipe, out: Path) -> Splits:
+    """Refuse what no student could change: names, options, the folder, the device, the images.
+
+    Returns:
+        The images.
 
     Raises:
-        UsageError: a name there is not, an option a method does not take, weights that do not fit,
-            student and teacher swapped, a folder that cannot be written.
+        UsageError: as :func:`check_run`.
     """
     check_folder(out)
     check_table(recipe.method)
@@ -43,8 +45,19 @@ def check_run(recipe: Recipe, out: Path) -> None:
         raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")
     check(recipe.teach, "teach")
     check(recipe.train, "train")
-    splits, size = open_splits(recipe.data), recipe.data.size
+    splits = open_splits(recipe.data)
     _check_export(recipe, splits)
+    return splits
+
+
+def check_run(recipe: Recipe, out: Path) -> None:
+    """Refuse a whole run for what only its last stages would have refused.
+
+    Raises:
+        UsageError: a name there is not, an option a method does not take, weights that do not fit,
+            student and teacher swapped, a folder that cannot be written.
+    """
+    splits, size = check_stages(recipe, out), recipe.data.size
     labels = splits.labels
     student = build(recipe.student, labels, size, new_head=True)
     teacher = build(recipe.teacher, labels, 0 if recipe.teacher.weights else size)

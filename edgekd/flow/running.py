@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from edgekd import report
 from edgekd.artifact import MANIFEST, Artifact
-from edgekd.files import sha256, write_json, write_text
+from edgekd.files import sha256, sweep, write_json, write_text
 from edgekd.flow.baseline import answers, compare_alone
 from edgekd.flow.exporting import already_exported, export_network
 from edgekd.flow.measuring import Truth, measure
@@ -64,7 +64,14 @@ class Run:
         if before is not None and before == _written_at(made):
             earlier = self.earlier.get("seconds", {})
             self.seconds[stage] = earlier.get(stage, self.seconds[stage])
+        self.note()
         return done
+
+    def note(self) -> None:
+        """Keep what is known so far, as a run that is killed is not to forget it."""
+        known = {"command": self.command, "decisions": self.decisions}
+        seconds = {**self.earlier.get("seconds", {}), **self.seconds}
+        write_json(self.out / SUMMARY, {**self.earlier, **known, "seconds": seconds})
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Pass on."""
@@ -74,6 +81,7 @@ class Run:
         """Note what was decided or found, for the report, and pass it on."""
         if text not in self.decisions:
             self.decisions.append(text)
+            self.note()
         self.watch.say(text)
 
 
@@ -88,9 +96,10 @@ def run(task: Run) -> dict[str, Any]:
         GateError: the teacher is near chance, or an exported file is not the network.
     """
     check_run(task.recipe, task.out)
+    sweep(task.out)
     task.recall()
     out = task.out
-    teacher = task.timed("teach", lambda: _teacher(task), out / "teacher")
+    teacher = task.timed("teach", lambda: teacher_for(task), out / "teacher")
     write_text(out / "recipe.toml", task.recipe.to_toml())
     recipe = replace(task.recipe, teacher=Network("", str(teacher.path)))
     student = task.timed(
@@ -113,7 +122,8 @@ def run(task: Run) -> dict[str, Any]:
     return summary | {"report": {kind: str(path) for kind, path in paths.items()}}
 
 
-def _teacher(task: Run) -> Artifact:
+def teacher_for(task: Run) -> Artifact:
+    """Train the recipe's teacher, or adopt it where it comes with weights."""
     make = adopt if comes_trained(task.recipe.teacher) else teach
     return make(task.recipe, task.out / "teacher", task, restart=task.restart)
 

@@ -52,6 +52,8 @@ class Outcome:
     """Measurements and comparisons, and a failure for each group that could not be measured."""
     samples: list[dict[str, Any]] = field(default_factory=list)
     """The rows of raw runs, in order."""
+    found: list[Found] = field(default_factory=list)
+    """What the models said, with their answers."""
 
 
 def sit(seat: Seat, order: Order, watch: Watch, stop: threading.Event) -> Outcome:
@@ -61,7 +63,8 @@ def sit(seat: Seat, order: Order, watch: Watch, stop: threading.Event) -> Outcom
         EdgeKDError: this is the only device, and it failed.
         KeyboardInterrupt: ``stop`` was set.
     """
-    outcome, found = Outcome(), list[Found]()
+    outcome = Outcome()
+    found = outcome.found
     try:
         for group in seat.groups:
             heard = Heard(watch, group.policy, stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from edgekd.flow.keeping import Origin, keep
 from edgekd.loading import Loaders, Splits, eval_loader, loaders, open_splits
 from edgekd.methods import Method
 from edgekd.models import Backbone, build
+from edgekd.models.licences import merged
 from edgekd.models.reframe import Reframe
 from edgekd.models.zoo import HUB
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Network, Recipe
-from edgekd.trainer import Library, Scores, Task, Trainer, evaluate
+from edgekd.trainer import Library, Scores, Task, Trained, Trainer, evaluate
 from edgekd.watching import Silent, Watch
 
 LABELS: Mapping[str, Any] = {"ce": {"weight": 1.0}}
@@ -127,19 +128,60 @@ def carry_out(job: Job, teacher: Backbone | None, splits: Splits) -> Artifact:
     finished = job.finished(known)
     if finished is not None:
         return finished
+    lesson = prepare(job, teacher, splits, known)
+    return conclude(lesson, Trainer(lesson.task, job.tell, job.watch.say).run())
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A training that is ready to begin."""
+
+    job: Job
+    task: Task
+    taught: Scores | None
+    """The teacher's answers to the validation images."""
+    shown: Mapping[str, Any]
+    """How many training images there are, and how they are augmented."""
+
+
+def prepare(
+    job: Job,
+    teacher: Backbone | None,
+    splits: Splits,
+    known: str,
+    beside: Lesson | None = None,
+) -> Lesson:
+    """Build the networks, check and load all that a training needs.
+
+    Args:
+        job: what to train.
+        teacher: its teacher, if it has one.
+        splits: the images.
+        known: the job's fingerprint.
+        beside: another student of this teacher, with the same images and seed; it is not
+            loaded again what that one loaded, nor is the teacher judged again.
+
+    Raises:
+        GateError: the teacher is near chance.
+    """
     torch.manual_seed(job.train.seed)
     student = job.start or build(job.network, splits.labels, job.recipe.data.size, new_head=True)
     peer = _peer_of(job, splits)
+    if peer is not None:  # each learns from the other
+        origins = merged(student.licences, peer.licences)
+        student, peer = replace(student, licences=origins), replace(peer, licences=origins)
     if teacher is not None:
         gates.check_sizes(teacher, student)
     targets = torch.from_numpy(splits.train.targets)
     method = method_of(job.table, student, teacher, peer, targets, job.watch)
-    loaded = _load(job, splits, student)
+    loaded = _load(job, splits, student) if beside is None else beside.task.loaders
+    taught = None if beside is None else beside.taught
     library = None
     if teacher is not None:
-        teacher_scores = _judge(teacher, student.preprocess, loaded.validation)
-        gates.check_teacher(teacher, teacher_scores)
-        job.watch.say(f"teacher {teacher.name}: {teacher_scores.top1:.1%} on validation images")
+        if taught is None:
+            taught = _judge(teacher, student.preprocess, loaded.validation)
+            gates.check_teacher(teacher, taught)
+            job.watch.say(f"teacher {teacher.name}: {taught.top1:.1%} on validation images")
         shown = teacher, student, job.train, job.recipe.data, loaded.train
         library = Library.of_user(partial(teachings, *shown))
     state = job.out / "training"
@@ -148,10 +190,20 @@ def carry_out(job: Job, teacher: Backbone | None, splits: Splits) -> Artifact:
             job.clear()
         state.mkdir(parents=True, exist_ok=True)
     task = Task(student, teacher, method, loaded, job.train, state, known, library, peer)
-    trained = Trainer(task, job.tell, job.watch.say).run()
-    origin = Origin(
-        job.role, job.recipe, known, str(method), teacher, {**trained.facts, **job.facts}
-    )
+    return Lesson(job, task, taught, {"images": len(splits.train), "augment": splits.augment})
+
+
+def conclude(lesson: Lesson, trained: Trained) -> Artifact:
+    """Judge what a training left on the test images, and keep it.
+
+    Raises:
+        GateError: the network answers with infinities.
+    """
+    job, task = lesson.job, lesson.task
+    student, peer, loaded = task.student, task.peer, task.loaders
+    facts = {**trained.facts, **lesson.shown, **job.facts}
+    made_by = str(task.method), task.teacher, facts, lesson.taught
+    origin = Origin(job.role, job.recipe, task.fingerprint, *made_by)
     if peer is not None and trained.peer is not None:
         _keep_peer(replace(peer, model=trained.peer), student.preprocess, job, origin, loaded)
     made = _keep(replace(student, model=trained.model), job, origin, trained.validation, loaded)
@@ -171,7 +223,8 @@ def _keep(
 ) -> Artifact:
     test = evaluate(student.model, loaded.test, _torch_device())
     gates.check_answers(student, test)
-    job.watch.say(f"{job.role} {student.name}: {test.top1:.1%} on {test.n} test images")
+    who = job.stage or job.role
+    job.watch.say(f"{who} {student.name}: {test.top1:.1%} on {test.n} test images")
     return keep(student, job.out, origin, validation, test)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekd.errors import UsageError
+from edgekd.models.licences import Licences
 from edgekd.preprocess import Preprocess
 
 
@@ -29,6 +30,8 @@ class Backbone:
     """Class names, in the order of the logits."""
     parent: str = ""
     """sha256 of the artifact the weights came from, where they did."""
+    licences: Licences = None
+    """Terms of the published weights in it, and in those it learned from; None: nobody said."""
 
     @property
     def parameters(self) -> int:

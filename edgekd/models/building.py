@@ -10,8 +10,9 @@ from torch import nn
 
 from edgekd.artifact import Artifact, is_artifact
 from edgekd.errors import WeightsError
-from edgekd.models import weights, zoo
+from edgekd.models import licences, weights, zoo
 from edgekd.models.backbone import Backbone
+from edgekd.models.licences import Licences
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Network
 
@@ -41,7 +42,7 @@ def build(
         if folder.is_dir():
             folder = _only_weights(folder)
         weights.fit(model, weights.read(folder), str(folder), new_head=new_head)
-        return _backbone(network.name, model, labels, size)
+        return _backbone(network.name, model, labels, size, licences.of_file(str(folder)))
     if folder is not None and ("/" in network.weights or folder.suffix in FILES):
         raise WeightsError(f"there is no file or folder {folder} with the weights. Correct it.")
     tag = {"": None, "pretrained": ""}.get(network.weights, network.weights)
@@ -51,7 +52,8 @@ def build(
         _check_classes(network.name, zoo.head_classes(model), labels)
     else:
         model = zoo.create(_named(network), len(labels), size, tag)
-    return _backbone(network.name, model, labels, size)
+    origin = licences.of_published(model, network.name) if published else ()
+    return _backbone(network.name, model, labels, size, origin)
 
 
 def from_artifact(artifact: Artifact) -> Backbone:
@@ -76,7 +78,8 @@ def from_artifact(artifact: Artifact) -> Backbone:
         ) from error
     model = zoo.create(name, len(labels), preprocess.size[0])
     weights.fit(model, weights.read(artifact.model_file), str(artifact.path))
-    return Backbone(name, model.eval(), preprocess, labels, artifact.sha256)
+    origin = licences.of_manifest(manifest)
+    return Backbone(name, model.eval(), preprocess, labels, artifact.sha256, origin)
 
 
 def _from_folder(
@@ -89,7 +92,8 @@ def _from_folder(
     if new_head:
         model = zoo.create(found.name, len(labels), size or found.preprocess.size[0])
         weights.fit(model, found.model.state_dict(), str(folder), new_head=True)
-        return _backbone(found.name, model, labels, size or found.preprocess.size[0])
+        side = size or found.preprocess.size[0]
+        return _backbone(found.name, model, labels, side, found.licences)
     if found.labels != tuple(labels):
         _check_classes(str(folder), len(found.labels), labels)
         raise WeightsError(
@@ -127,10 +131,13 @@ def _only_weights(folder: Path) -> Path:
     return found[0]
 
 
-def _backbone(name: str, model: nn.Module, labels: Sequence[str], size: int) -> Backbone:
+def _backbone(
+    name: str, model: nn.Module, labels: Sequence[str], size: int, origin: Licences
+) -> Backbone:
     # a hub's name would be asked for again each time the artifact is opened
     name = zoo.architecture(model) if name.startswith(zoo.HUB) else name
-    return Backbone(name, model, zoo.preprocess_of(model, size), tuple(labels))
+    shown = zoo.preprocess_of(model, size)
+    return Backbone(name, model, shown, tuple(labels), licences=origin)
 
 
 def _few(labels: Sequence[str]) -> str:

@@ -119,6 +119,9 @@ def _torchvision_config(weights: Any) -> dict[str, Any]:
             "interpolation": transform.interpolation.value,
             "mean": tuple(transform.mean),
             "std": tuple(transform.std),
+            "weights": f"torchvision/{weights}",
+            "license": weights.meta.get("license"),
+            "origin_url": weights.meta.get("recipe"),
         }
     return config
 

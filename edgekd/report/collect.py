@@ -11,6 +11,7 @@ from edgekd.artifact import MANIFEST, is_artifact, read_manifest
 from edgekd.errors import UsageError
 from edgekd.files import sha256
 from edgekd.report.addresses import Addresses
+from edgekd.report.classes import answered_in
 from edgekd.report.curves import training_from
 from edgekd.report.measured import measured_from
 from edgekd.report.privacy import (
@@ -20,8 +21,9 @@ from edgekd.report.privacy import (
     shareable_toml,
     without_machine,
 )
-from edgekd.report.reading import others_in, read_json, readable
+from edgekd.report.reading import devices_in, others_in, own_file, read_json, readable
 from edgekd.report.results import results_from
+from edgekd.report.standing import settled, training_name
 from edgekd.report.view import ArtifactView, RunView, Training, dig, role_rank
 
 DEPTH = 2
@@ -44,17 +46,20 @@ def collect(folder: Path) -> RunView:
     profile = folder / "profile.json"
     content = read_json(profile)
     others = others_in(folder, content)
-    measured = measured_from(profile, content, others, _proofs(folder, folders))
-    artifacts = _artifacts(folder, folders, measured.addresses)
-    trainings = _trainings(folder, folders)
-    run = _run(folder / "run.json", measured.addresses)
-    rejected = tuple(
-        shareable_text(file.relative_to(folder).as_posix())
-        for inner in folders
-        for file in sorted(inner.glob("*.rejected"))
+    files = {name: own_file(folder / f"{name}.json") for name in ("run", "scout", "compare")}
+    measured = measured_from(
+        profile, content, others, _proofs(folder, folders), devices_in(files.values())
     )
+    own = {name: _shareable(said, measured.addresses) for name, said in files.items()}
+    run, scout, compare = own["run"], own["scout"], own["compare"]
+    artifacts = settled(_artifacts(folder, folders, measured.addresses), run, compare)
+    trainings = _trainings(folder, folders, run, compare)
+    alone = not compare  # of a comparison's many students none is the student
+    answered, changes = answered_in(folder, artifacts if alone else ())
+    rejected = _rejected(folder, folders)
     profiled = measured.records or measured.comparisons or measured.failures
-    if not (artifacts or profiled or trainings or run or rejected):
+    told = run or scout or compare
+    if not (artifacts or profiled or trainings or told or rejected):
         raise UsageError(_nothing(folder))
     return RunView(
         artifacts=artifacts,
@@ -66,7 +71,17 @@ def collect(folder: Path) -> RunView:
         results=results_from(artifacts, measured.records),
         rejected=rejected,
         failures=measured.failures,
+        scout=scout,
+        compare=compare,
+        answered=answered,
+        changes=changes,
     )
+
+
+def _rejected(root: Path, folders: list[Path]) -> tuple[str, ...]:
+    """Files that failed their proof."""
+    files = [file for folder in folders for file in sorted(folder.glob("*.rejected"))]
+    return tuple(shareable_text(file.relative_to(root).as_posix()) for file in files)
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
@@ -112,14 +127,17 @@ def _proofs(root: Path, folders: list[Path]) -> Iterator[Any]:
                 yield dig(proof, "record")
 
 
-def _trainings(root: Path, folders: list[Path]) -> tuple[Training, ...]:
+def _trainings(
+    root: Path, folders: list[Path], run: Mapping[str, Any], compare: Mapping[str, Any]
+) -> tuple[Training, ...]:
     trainings = []
     for folder in folders:
         file = folder / "metrics.jsonl"
         if file.is_file():
             place = folder.relative_to(root)
             names = [part for part in place.parts if part != "training"]
-            name = names[-1] if names else _role(folder)
+            name = training_name(names, run, compare)
+            name = name or (names[-1] if names else _role(folder))
             training = training_from(name, (place / file.name).as_posix(), _lines(file))
             if training.losses or training.epochs:
                 trainings.append(training)
@@ -144,14 +162,12 @@ def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
                 yield shareable(entry)
 
 
-def _run(file: Path, addresses: Addresses) -> Mapping[str, Any]:
-    content = addresses.hide(read_json(file))
-    if content is not None and not isinstance(content, dict):
-        raise UsageError(f"{file} is not a table, but {type(content).__name__}. Run again.")
-    run: dict[str, Any] = without_machine(shareable(content or {}))
-    if content and "command" in content:
-        run["command"] = shareable_command(content["command"])
-    return run
+def _shareable(content: Mapping[str, Any], addresses: Addresses) -> Mapping[str, Any]:
+    """What a file of the run's own says, as it may be shared."""
+    said: dict[str, Any] = without_machine(shareable(addresses.hide(content)))
+    if "command" in content:
+        said["command"] = addresses.hide(shareable_command(content["command"]))
+    return said
 
 
 def _recipe(file: Path, addresses: Addresses) -> str:
@@ -168,5 +184,6 @@ def _nothing(folder: Path) -> str:
     return (
         f"{folder} holds nothing to report: {found}. Expected artifacts (folders with a "
         f"{MANIFEST}), profile.json or another file of edgekd profile's, "
-        "metrics.jsonl or run.json, as edgekd run leaves them."
+        "metrics.jsonl, run.json, scout.json or compare.json, as edgekd run, scout and compare "
+        "leave them."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edgekd.report.view import EpochPoint, LossPoint, Training, number
+from edgekd.report.view import EpochPoint, LossPoint, RunView, Training, count, listed, number
 
 
 def training_from(name: str, path: str, lines: Iterable[Mapping[str, Any]]) -> Training:
@@ -34,6 +34,14 @@ def training_from(name: str, path: str, lines: Iterable[Mapping[str, Any]]) -> T
             for line in _in_order(validations.values())
         ),
     )
+
+
+def told(view: RunView) -> list[Training]:
+    """The trainings that are shown: of a comparison those of its first seed."""
+    seeds = listed(view.compare.get("seeds"))
+    first = f", seed {count(seeds[0])}" if seeds else ""
+    mine = [training for training in view.trainings if first and training.name.endswith(first)]
+    return mine or list(view.trainings)
 
 
 def per_epoch(training: Training) -> list[tuple[int, Mapping[str, float], Mapping[str, float]]]:

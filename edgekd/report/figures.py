@@ -14,11 +14,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekd.report import text
+from edgekd.report.curves import told
 from edgekd.report.places import anchor, clock_name, clock_rank
-from edgekd.report.view import Estimate, Percentile, Result, RunView, Training, count
+from edgekd.report.view import ROLES, Estimate, Percentile, Result, RunView, Training, count
 
-COLOURS = {"teacher": "#0072b2", "baseline": "#009e73", "student": "#d55e00", "": "#7f7f7f"}
-SYMBOLS = {"teacher": "square", "baseline": "triangle-up", "student": "circle", "": "diamond"}
+COLOURS = {
+    "teacher": "#0072b2",
+    "baseline": "#009e73",
+    "attempt": "#a6609a",
+    "student": "#d55e00",
+    "": "#7f7f7f",
+}
+SYMBOLS = {
+    "teacher": "square",
+    "baseline": "triangle-up",
+    "attempt": "x",
+    "student": "circle",
+    "": "diamond",
+}
 SEQUENCE = ("#d55e00", "#0072b2", "#009e73", "#a6609a", "#7f7f7f")
 SEQUENCE_SYMBOLS = ("circle", "square", "triangle-up", "diamond", "x")
 MOST_POINTS = 400
@@ -40,8 +53,14 @@ class Figure:
 
 def figures(view: RunView) -> tuple[list[Figure], list[Figure]]:
     """The pictures of accuracy against latency, and those of the trainings."""
-    curves = [_validation_figure(view.trainings)]
-    curves += [_loss_figure(t, f"loss-{i + 1}") for i, t in enumerate(view.trainings)]
+    trainings = told(view)
+    many = bool(view.budget or view.compare)  # then the losses of the taken student will do
+    curves = [_validation_figure(trainings)]
+    curves += [
+        _loss_figure(training, f"loss-{index + 1}")
+        for index, training in enumerate(trainings)
+        if not many or training.name in ROLES
+    ]
     return _fronts(view.results), [curve for curve in curves if curve]
 
 
@@ -219,14 +238,20 @@ def shown(name: str) -> str:
 
 
 def drawn(
-    figure: Any, name: str, title: str, alternative: str, hint: str = "", height: int = 360
+    figure: Any,
+    name: str,
+    title: str,
+    alternative: str,
+    hint: str = "",
+    height: int = 360,
+    left: int = 60,
 ) -> Figure:
     """The figure in the page's style."""
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 60, "r": 16, "t": 36, "b": 52},
+        margin={"l": left, "r": 16, "t": 36, "b": 52},
         height=height,
         showlegend=True,
         legend={

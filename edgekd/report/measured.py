@@ -37,7 +37,11 @@ class Measured:
 
 
 def measured_from(
-    file: Path, content: Any, others: Iterable[Entry], proofs: Iterable[Any]
+    file: Path,
+    content: Any,
+    others: Iterable[Entry],
+    proofs: Iterable[Any],
+    places: Iterable[str] = (),
 ) -> Measured:
     """Sort what was found, and take out what must not be shared.
 
@@ -47,6 +51,7 @@ def measured_from(
         others: entries of other files.
         proofs: records kept beside artifacts; what the files have of the same model and device
             comes before them.
+        places: devices that other files name.
 
     Raises:
         UsageError: it is no list of entries.
@@ -58,7 +63,8 @@ def measured_from(
     known = {_subject(entry) for entry in entries}
     kept = [proof for proof in proofs if isinstance(proof, dict) and _subject(proof) not in known]
     entries = [*entries, *kept]
-    addresses = addresses_in(entries)
+    named = [{"device": {"profile": place}} for place in places]
+    addresses = addresses_in([*entries, *named])
     clean = [_clean(entry, addresses) for entry in entries]
     return Measured(
         tuple(e for e in clean if "comparison" not in e and "failure" not in e),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from edgekd.report.view import count, dig
 
 KINDS = (("timing", "artifact"), ("comparison",), ("failure",))
 """The tables that make an entry a measurement, a comparison or a failure."""
-OWN = ("profile.json", "run.json", "report.json", "manifest.json")
+OWN = ("profile.json", "run.json", "scout.json", "compare.json", "report.json", "manifest.json")
 MOST_BYTES = 2**26
 """A file of measurements is smaller; a larger one is somebody else's, and not read."""
 
@@ -34,6 +34,24 @@ def others_in(folder: Path, known: Any) -> list[Entry]:
         if file.name not in OWN:
             found += [entry for entry in _entries(file) if entry not in found]
     return found[before:]
+
+
+def own_file(file: Path) -> dict[str, Any]:
+    """What a file with a name of its own says; empty where there is none.
+
+    Raises:
+        UsageError: it cannot be read, or holds no table.
+    """
+    content = read_json(file)
+    if content is not None and not isinstance(content, dict):
+        raise UsageError(f"{file} is not a table, but {type(content).__name__}. Run again.")
+    return content or {}
+
+
+def devices_in(files: Iterable[Entry]) -> list[str]:
+    """The devices that a run, a scout or a comparison names."""
+    found = [dig(file, *keys) for file in files for keys in (("device",), ("budget", "device"))]
+    return [name for name in found if isinstance(name, str)]
 
 
 def read_json(file: Path) -> Any:

@@ -79,6 +79,7 @@ def _line(
         clock=clock(record),
         model=record_hash(record),
         state=str(dig(record, "verdict", "state") or ""),
+        called=next((a.called for a in known if a.called), ""),
     )
 
 

@@ -28,7 +28,7 @@ def results_tables(view: RunView) -> list[Table]:
         if line.latency:
             groups.setdefault(line.clock, []).append(line)
     clocks = sorted(groups, key=clock_rank) or [""]
-    still = [line for line in view.results if not line.latency]
+    still = [x for x in view.results if not x.latency and not x.called]
     found = []
     for index, clock in enumerate(clocks):
         mine = {id(line) for line in groups.get(clock, [])} | {id(x) for x in still * (not index)}
@@ -51,7 +51,12 @@ def _results_table(results: Sequence[Result], clock: str, name: str) -> Table | 
 
 
 def _result_row(line: Result, places: bool, runtimes: bool) -> list[Cell]:
-    words = (line.precision, (line.place or line.device) * places, line.runtime * runtimes)
+    words = (
+        line.called,
+        line.precision,
+        (line.place or line.device) * places,
+        line.runtime * runtimes,
+    )
     note = " · ".join(word for word in words if word)
     return [
         Cell(named(line.role, line.network), note=text.plain(note), role=line.role),
@@ -137,7 +142,11 @@ def costs_table(view: RunView) -> Table | None:
         took, rate = number(dig(found, "seconds")), number(dig(found, "images_per_s"))
         rows.append(
             [
-                Cell(named(artifact.role, artifact.name), role=artifact.role),
+                Cell(
+                    named(artifact.role, artifact.name),
+                    note=text.plain(artifact.called),
+                    role=artifact.role,
+                ),
                 Cell(text.anything(epochs), epochs),
                 Cell(text.anything(steps), steps),
                 Cell(text.seconds(took), took),

@@ -132,11 +132,18 @@ def latency(found: Percentile | None, interval: bool = False) -> str:
         return NONE
     if found.value is None:
         return f"n/a ({found.reason})" if found.reason else "n/a"
-    if not interval or found.lo is None or found.hi is None:
+    if not interval:
         return milliseconds(found.value)
-    places = _decimals(found.value, 3, (found.hi - found.lo) / 2)
-    ends = f"[{found.lo:,.{places}f}, {found.hi:,.{places}f}]"
-    return signed(f"{found.value:,.{places}f} ms {ends}")
+    return within(found.value, found.lo, found.hi, "ms")
+
+
+def within(value: float, lo: float | None, hi: float | None, unit: str) -> str:
+    """``0.212 ms [0.209, 0.216]``: a value of any unit with its interval, if there is one."""
+    if lo is None or hi is None:
+        return f"{significant(value)} {unit}".rstrip()
+    places = _decimals(value, 3, (hi - lo) / 2)
+    ends = f"[{lo:,.{places}f}, {hi:,.{places}f}]"
+    return signed(" ".join(filter(None, (f"{value:,.{places}f}", unit, ends))))
 
 
 def times(ratio: float) -> str:

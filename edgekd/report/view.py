@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ROLES = ("teacher", "baseline", "student")
-"""In the order in which the report lists them; the student, the result, comes last."""
+ROLES = ("teacher", "baseline", "attempt", "student")
+"""In the order in which the report lists them; the student, the result, comes last. An attempt is a
+student that was trained for a budget and not taken."""
 EXPORTED = ("onnx", "tensorrt")
 """Kinds of artifacts that are files for a runtime."""
 
@@ -20,6 +21,10 @@ class ArtifactView:
     path: str
     sha256: str
     manifest: Mapping[str, Any]
+    standing: str = ""
+    """Its role in this folder, where that is not the one in its manifest."""
+    called: str = ""
+    """What tells it from others of its network: an attempt's key, or a method and a seed."""
 
     @property
     def kind(self) -> str:
@@ -27,7 +32,7 @@ class ArtifactView:
 
     @property
     def role(self) -> str:
-        return str(self.manifest.get("role") or "")
+        return self.standing or str(self.manifest.get("role") or "")
 
     @property
     def name(self) -> str:
@@ -147,6 +152,8 @@ class Result:
     """The hash of the file that was measured."""
     state: str = ""
     """The measurement's verdict: ``stable``, ``noisy`` ..."""
+    called: str = ""
+    """What tells it from others of its network: an attempt's key, or a method and a seed."""
 
     @property
     def median(self) -> Percentile | None:
@@ -156,6 +163,34 @@ class Result:
     @property
     def median_ms(self) -> float | None:
         return self.median.value if self.median else None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a network answered for the test images."""
+
+    role: str
+    name: str
+    path: str
+    n: int
+    counts: tuple[tuple[int, ...], ...]
+    """Images by true class, then by answer; empty where the classes are too many to look at."""
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """The accuracy of two networks on the images of one class, paired image by image."""
+
+    against: str
+    """The role of the network that is changed from; to the student."""
+    index: int
+    label: str
+    n: int
+    before: float
+    after: float
+    delta: float
+    lo: float
+    hi: float
 
 
 @dataclass(frozen=True)
@@ -173,11 +208,23 @@ class RunView:
     """Files that failed their proof and must not be used, relative to the run folder."""
     failures: tuple[Mapping[str, Any], ...] = ()
     """Devices that gave no answer, and why."""
+    scout: Mapping[str, Any] = field(default_factory=dict)
+    """What ``edgekd scout`` found before any training; empty where it was not asked."""
+    compare: Mapping[str, Any] = field(default_factory=dict)
+    """What ``edgekd compare`` found of methods side by side."""
+    answered: tuple[Answered, ...] = ()
+    changes: tuple[ClassChange, ...] = ()
 
     @property
     def exports(self) -> tuple[ArtifactView, ...]:
         """The artifacts that are files for a runtime."""
         return tuple(artifact for artifact in self.artifacts if artifact.kind in EXPORTED)
+
+    @property
+    def budget(self) -> Mapping[str, Any]:
+        """What became of the run's budget; empty where it had none."""
+        found = self.run.get("budget")
+        return found if isinstance(found, Mapping) else {}
 
     def result(self, role: str) -> Result | None:
         """The measured line of a role if there is one, else its first."""
@@ -216,6 +263,11 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
+
+
+def listed(value: Any) -> list[Any]:
+    """The value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
 
 
 def count(value: Any) -> int | None:

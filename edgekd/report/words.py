@@ -12,6 +12,8 @@ from typing import Any
 from edgekd import __version__
 from edgekd.report import (
     answers,
+    budgets,
+    by_class,
     comparing,
     contests,
     endurance,
@@ -19,10 +21,12 @@ from edgekd.report import (
     exports,
     knobs,
     matrix,
+    methods_beside,
+    openings,
     proofs,
     reductions,
+    scouted,
     tables,
-    verdict,
 )
 from edgekd.report.table import Table
 from edgekd.report.text import plain
@@ -44,9 +48,9 @@ def render_json(view: RunView) -> str:
     content = {
         "schema_version": SCHEMA_VERSION,
         "edgekd_version": __version__,
-        "title": verdict.title(view),
-        "headline": verdict.headline(view),
-        "statements": [asdict(statement) for statement in verdict.statements(view)],
+        "title": openings.title(view),
+        "headline": openings.headline(view),
+        "statements": [asdict(statement) for statement in openings.statements(view)],
         **asdict(view),
         "commands": commands(view),
     }
@@ -55,8 +59,8 @@ def render_json(view: RunView) -> str:
 
 def commands(view: RunView) -> list[str]:
     """What was typed, or what would do it again."""
-    entries = (*view.records, *view.failures)
-    found = [view.run.get("command"), *(entry.get("command") for entry in entries)]
+    entries = (view.run, view.compare, view.scout, *view.records, *view.failures)
+    found = [entry.get("command") for entry in entries]
     said = list(dict.fromkeys(plain(command) for command in found if command))
     if not said and view.recipe:
         peer = tomllib.loads(view.recipe).get("peer", {}).get("name")
@@ -66,12 +70,13 @@ def commands(view: RunView) -> list[str]:
 
 def render_markdown(view: RunView) -> str:
     """Headline and tables, short enough for a README."""
-    parts = [f"## {_escape(verdict.title(view))}", _escape(verdict.headline(view))]
+    parts = [f"## {_escape(openings.title(view))}", _escape(openings.headline(view))]
     found = [
         f"- {_escape(s.label)}: **{_escape(s.figure)}**. {_escape('; '.join(s.facts))}"
-        for s in verdict.statements(view)
+        for s in openings.statements(view)
     ]
     parts.append("\n".join(found))
+    parts += _planned(view)
     parts += _all(matrix.matrices(view))
     parts += _all(tables.results_tables(view))
     parts += [part for make in exports.TABLES for part in _shown(make(view))]
@@ -82,6 +87,7 @@ def render_markdown(view: RunView) -> str:
     parts.append(_list(exports.explanations(view)))
     parts += _all(comparing.comparisons_tables(view))
     parts += _shown(answers.accuracy_table(view))
+    parts += [part for make in by_class.TABLES for part in _shown(make(view))]
     parts.append(_list([found.sentence for found in answers.disagreements(view)]))
     for make in ON_DEVICE:
         parts += _all(make(view))
@@ -92,6 +98,27 @@ def render_markdown(view: RunView) -> str:
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", lines) or [""]))
         parts.append(f"{fence}console\n{lines}\n{fence}")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _planned(view: RunView) -> list[str]:
+    """The budget and its attempts, the scout and the methods."""
+    found = budgets.verdict(view)
+    parts: list[str] = []
+    if found:
+        parts += [
+            _escape(f"{found.title}: {found.sentence}" if found.sentence else f"{found.title}.")
+        ]
+        parts += [*_shown(budgets.rulings_table(view)), *_shown(budgets.test_table(view))]
+        parts += [_escape("The way out, cheapest first:"), _list(found.ways)] if found.ways else []
+        steps = [
+            " ".join((f"{s.title}: {s.outcome}.", s.why, "; ".join(s.facts))) for s in found.steps
+        ]
+        parts += [_list(steps), *_shown(budgets.attempts_table(view))]
+    if view.scout:
+        parts += [_list(scouted.scout_sentences(view)), *_all(scouted.scout_tables(view))]
+    if view.compare:
+        parts += _shown(methods_beside.methods_table(view))
+    return parts
 
 
 def _shown(table: Table | None) -> list[str]:

@@ -6,6 +6,7 @@ from edgekd.trainer.loop import RESULT, Interrupted, Trained, Trainer
 from edgekd.trainer.rehearsal import rehearse
 from edgekd.trainer.settings import check
 from edgekd.trainer.studying import Library
+from edgekd.trainer.together import Together
 
 __all__ = [
     "RESULT",
@@ -13,6 +14,7 @@ __all__ = [
     "Library",
     "Scores",
     "Task",
+    "Together",
     "Trained",
     "Trainer",
     "check",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,9 @@ NAME = "checkpoint.pt"
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write the state and the generators' state; the file is whole or absent."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    generators = {"cpu": torch.get_rng_state(), "cuda": cuda}
     with aside(path) as draft, draft.open("wb") as file:
         try:
-            torch.save({"version": VERSION, **state, "generators": generators}, file)
+            torch.save({"version": VERSION, **state, "generators": generators()}, file)
         except RuntimeError as error:  # torch hides what the system said behind a riddle
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
@@ -53,7 +52,18 @@ def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
             f"{path.parent} holds an unfinished training of another recipe or other data. "
             "Choose another --output, or start again with --restart."
         )
-    torch.set_rng_state(state["generators"]["cpu"])
-    if torch.cuda.is_available() and state["generators"]["cuda"]:
-        torch.cuda.set_rng_state_all(state["generators"]["cuda"])
+    set_generators(state["generators"])
     return state
+
+
+def generators() -> dict[str, Any]:
+    """The state of torch's generators: the one of the CPU, and those of the GPUs."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_generators(state: Mapping[str, Any]) -> None:
+    """Let them draw what they would have drawn next when their state was taken."""
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

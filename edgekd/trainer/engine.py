@@ -122,6 +122,10 @@ class Engine:
         """Time spent training, over all sittings."""
         return self._seconds_before + time.monotonic() - self._began_at
 
+    def wait(self, seconds: float) -> None:
+        """Leave out time in which others trained."""
+        self._began_at += seconds
+
     def update(self, loss: Tensor, clip: float) -> None:
         """Backward pass and optimiser step.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,14 @@ from edgekd.methods import Method
 from edgekd.models import Backbone, Tap, freeze
 from edgekd.models.reframe import Reframe
 from edgekd.preprocess import Preprocess
+
+
+class Looks(Protocol):
+    """Whoever says what a network has to show: a method, or several together."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which features."""
 
 
 class Learner(nn.Module):
@@ -94,7 +104,7 @@ class Peers(nn.Module):
 class Teacher(nn.Module):
     """The frozen network, fed as its own weights expect, answering in float32."""
 
-    def __init__(self, backbone: Backbone, shown: Preprocess, method: Method) -> None:
+    def __init__(self, backbone: Backbone, shown: Preprocess, method: Looks) -> None:
         super().__init__()
         self.reframe = Reframe(shown, backbone.preprocess)
         self.tap = Tap(freeze(backbone.model), method.needs, backbone.example)

@@ -83,8 +83,27 @@ class Trainer:
                 epoch, start = divmod(engine.step, engine.per_epoch)
                 for batch in self._task.loaders.train.epoch(epoch, start):
                     self.advance(batch)
-                    self._attend()
-        return self._finish()
+                    stopping = self._ears.heard
+                    self.attend(stopping)
+                    if stopping:
+                        raise Interrupted
+        return self.finish()
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return self._engine.step
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is no step left."""
+        return self._engine.step >= self._total
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        found: torch.device = self._engine.accelerator.device
+        return found
 
     @property
     def needs(self) -> frozenset[str]:
@@ -128,8 +147,13 @@ class Trainer:
         batch = replace(batch, progress=progress)
         return batch if device.type == "cpu" else batch.to(device)
 
-    def _attend(self) -> None:
-        """Log, evaluate, save and stop where it is time to."""
+    def wait(self, seconds: float) -> None:
+        """Leave out of its own time what others took of it."""
+        self._engine.wait(seconds)
+        self._logged_at += seconds
+
+    def attend(self, stopping: bool = False) -> None:
+        """After a step: log, evaluate and save where it is time to, or where all is to stop."""
         step, train = self._engine.step, self._task.train
         ended = step % self._engine.per_epoch == 0
         logged = ended or step % train.log_steps == 0
@@ -140,10 +164,8 @@ class Trainer:
                 note = self._evaluate(step // self._engine.per_epoch)
             self._tell(step, self._total, note)
         due = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
-        if self._ears.heard or (logged and due):
+        if stopping or (logged and due):
             self._save()
-        if self._ears.heard:
-            raise Interrupted
 
     def _log(self) -> str:
         engine, train = self._engine, self._task.train
@@ -153,7 +175,7 @@ class Trainer:
         )
         wrong = [name for name, value in means.items() if not abs(value) < float("inf")]
         if wrong:
-            raise DivergedError(self._advice(f"the loss {' and '.join(wrong)} is no longer finite"))
+            raise self._diverged(f"the loss {' and '.join(wrong)} is no longer finite")
         seconds = time.perf_counter() - self._logged_at
         speed = engine.summed * train.batch_size / max(seconds, 1e-9)
         record = {
@@ -191,12 +213,12 @@ class Trainer:
             found["simulated"] = evaluate(*given)
         for name, scores in found.items():
             if not math.isfinite(scores.loss):  # parameters can be huge, and still be numbers
-                raise DivergedError(self._advice(f"the {name} loss is no longer finite"))
+                raise self._diverged(f"the {name} loss is no longer finite")
         return found
 
     def _check(self) -> None:
         if not self._engine.is_finite():
-            raise DivergedError(self._advice("a parameter is no longer finite"))
+            raise self._diverged("a parameter is no longer finite")
 
     def _save(self) -> None:
         """Write a checkpoint, unless something in it is no longer a number."""
@@ -204,7 +226,8 @@ class Trainer:
         self._engine.save()
         self._saved_at = time.monotonic()
 
-    def _finish(self) -> Trained:
+    def finish(self) -> Trained:
+        """After the last step: save, and hand the network over."""
         engine, train = self._engine, self._task.train
         scores = self._scores or self._judge()  # none where only the end was left to do
         self._save()
@@ -225,14 +248,14 @@ class Trainer:
             peer = peer.to("cpu").eval()
         return Trained(engine.result.to("cpu").eval(), scores["validation"], facts, peer)
 
-    def _advice(self, what: str) -> str:
+    def _diverged(self, what: str) -> DivergedError:
         folder, train = self._task.folder, self._task.train
         good = [name for name in (checkpoint.NAME, RESULT) if (folder / name).is_file()]
         kept = f"The last good state is kept: {' and '.join(good)} in {folder}. " if good else ""
         ways = [f"lower the learning rate (now {train.lr:g})"]
         ways += [] if train.clip else ["clip the gradient (clip = 1)"]
         ways += [] if self._engine.precision == "fp32" else ["compute in fp32"]
-        return (
-            f"{what} at step {self._engine.step} of {self._total}. {kept}"
-            f"To go on, {' or '.join(ways)}, and start again with --restart."
+        return DivergedError(
+            f"{what} at step {self._engine.step} of {self._total}.",
+            f"{kept}To go on, {' or '.join(ways)}, and start again with --restart.",
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekd.agent import estimates
-from edgekd.agent.estimates import Estimate
+from edgekd.agent.estimates import Estimate, mean_interval
 from edgekd.agent.percentiles import percentile
 
 
@@ -82,3 +82,33 @@ def test_estimates_for_json_are_short() -> None:
 def test_variation() -> None:
     assert estimates.variation([1.0, 3.0]) == pytest.approx(math.sqrt(2) / 2)
     assert estimates.variation([5.0]) == 0
+
+
+def test_the_interval_of_the_mean_is_that_of_the_blocks_means() -> None:
+    blocks = [[1.0, 3.0], [2.0, 4.0], [3.0, 5.0]]  # means 2, 3, 4
+    half = 4.303 * 1.0 / math.sqrt(3)
+    assert mean_interval(blocks) == pytest.approx((3.0 - half, 3.0 + half))
+    assert mean_interval([[1.0, 2.0]]) is None
+    low, _ = mean_interval([[1.0], [100.0]]) or (None, None)
+    assert low == 0.0  # no run takes less
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.15])
+def test_the_interval_of_the_mean_covers_it_where_slow_blocks_hold_fewer_runs(slow: float) -> None:
+    draw = np.random.default_rng(5)
+
+    def block(pace: float) -> list[float]:
+        runs = draw.lognormal(math.log(pace), 0.3, 400)
+        return list(runs[: int(np.searchsorted(runs.cumsum(), 50.0)) + 1])  # 50 ms of them
+
+    def blocks(count: int) -> list[list[float]]:
+        return [block(4.0 if draw.random() < slow else 1.0) for _ in range(count)]
+
+    truth = float(np.mean(np.concatenate(blocks(20_000))))
+    covered = 0
+    for _ in range(400):
+        drawn = blocks(40)
+        low, high = mean_interval(drawn) or (0.0, 0.0)
+        assert low < np.mean(np.concatenate(drawn)) < high
+        covered += low <= truth <= high
+    assert covered >= 364  # 91 % of 400, where 95 % are expected

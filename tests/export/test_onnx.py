@@ -47,7 +47,8 @@ def exported(trained: Artifact, images: Draw, tmp_path_factory: pytest.TempPathF
 def test_artifact_opens_and_names_its_parent(exported: Artifact, trained: Artifact) -> None:
     manifest = Artifact.open(exported.path).manifest
     assert (manifest["kind"], list(manifest["files"])) == ("onnx", ["model.onnx"])
-    assert manifest["parent"] == {"sha256": trained.sha256, "name": "resnet8"}
+    above = trained.manifest.get("parent")
+    assert manifest["parent"] == {"sha256": trained.sha256, "name": "resnet8", "parent": above}
     for section in ("role", "labels", "model", "metrics", "recipe", "training"):
         assert manifest[section] == trained.manifest[section]
     assert manifest["input"] == {

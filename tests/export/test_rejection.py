@@ -23,6 +23,8 @@ from edgekd.targets import Target
 
 Make = Callable[[str | nn.Module, int], Backbone]
 Draw = Callable[[int, int], Images]
+WHOLE = ["MODEL_CARD.md", "manifest.json", "model.onnx"]
+"""What an exported folder holds."""
 
 
 def spoilt(change: Callable[[nn.Module], nn.Module], honest: Exporter = torchscript) -> Exporter:
@@ -67,7 +69,7 @@ def test_file_that_fails_parity_falls_back_too(
     made = export(trained, tmp_path / "o", "onnx", Order(Export(), images(60, 32)))
     (fallback,) = made.manifest["export"]["fallbacks"]
     assert "dB above their error" in fallback["reason"]
-    assert [file.name for file in sorted(made.path.iterdir())] == ["manifest.json", "model.onnx"]
+    assert [file.name for file in sorted(made.path.iterdir())] == WHOLE
 
 
 def grey_mean(network: nn.Module) -> nn.Module:
@@ -126,7 +128,7 @@ def test_older_artifact_survives_a_rejection_and_not_a_success(
         assert Artifact.open(out).sha256 == older.sha256
         patch.setattr(plugin, "EXPORTERS", {"torchscript": torchscript})
         export(trained, out, "onnx", Order(Export(), pictures))
-    assert [file.name for file in sorted(out.iterdir())] == ["manifest.json", "model.onnx"]
+    assert [file.name for file in sorted(out.iterdir())] == WHOLE
 
 
 def test_opset_that_is_not_written_is_refused(

@@ -43,7 +43,8 @@ def test_every_stage_leaves_its_artifact(mission: Mission) -> None:
 def test_the_manifest_of_the_student(mission: Mission) -> None:
     student = Artifact.open(mission.folder / "student")
     teacher = Artifact.open(mission.folder / "teacher")
-    assert student.manifest["parent"] == {"name": "resnet14", "sha256": teacher.sha256}
+    assert student.manifest["parent"]["name"] == "resnet14"
+    assert student.manifest["parent"]["sha256"] == teacher.sha256
     assert student.manifest["method"] == "0.5*ce + 1*kd + 0.1*fitnet"
     assert student.manifest["labels"] == [str(digit) for digit in range(10)]
     assert student.manifest["training"]["epochs"] == 2

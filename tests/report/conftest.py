@@ -15,9 +15,28 @@ from edgekd.files import sha256
 from edgekd.report import write as write_report
 from tests.report.fleet import fleet, fleet_report
 from tests.report.lowered import lowered, lowered_report
+from tests.report.missions import (
+    comparison,
+    comparison_report,
+    mission,
+    mission_report,
+    scouted,
+    scouted_report,
+)
 from tests.report.records import make_record
 
-__all__ = ["fleet", "fleet_report", "lowered", "lowered_report"]  # fixtures
+__all__ = [  # fixtures
+    "comparison",
+    "comparison_report",
+    "fleet",
+    "fleet_report",
+    "lowered",
+    "lowered_report",
+    "mission",
+    "mission_report",
+    "scouted",
+    "scouted_report",
+]
 
 MakeRun = Callable[..., Path]
 Report = dict[str, Path]

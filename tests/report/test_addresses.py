@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def test_what_ssh_says_names_no_host(text: str, expected: str) -> None:
 def test_nothing_of_where_the_devices_are_is_in_the_report(fleet_report: dict[str, Path]) -> None:
     for file in fleet_report.values():
         text = file.read_text("utf-8").partition("/**\n* plotly.js")[0]
+        text = re.sub(r"\b[0-9a-f]{16,64}\b", "", text)  # "ada" is in many a hash
         for private in ("10.0.0.", "attic", "lovelace", "R58M", "ada", "/home", "publickey"):
             assert private not in text, (file.name, private)
         assert "ssh device 2" in text

@@ -35,6 +35,7 @@ OVERFLOW = """[...document.querySelectorAll("body *")].filter(e =>
 ).map(e => e.outerHTML.slice(0, 120))"""
 DRAWN = """[...document.querySelectorAll(".plot")].map(e =>
   [e.querySelectorAll("svg.main-svg").length > 0, e.querySelectorAll(".points path").length])"""
+PAINTED = DRAWN.replace(".points path", ".points path, .heatmaplayer image")
 CLIPPED = """[...document.querySelectorAll(".plot")].flatMap(plot => {
   const box = plot.getBoundingClientRect();
   return [...plot.querySelectorAll("text")].filter(text => {
@@ -71,6 +72,60 @@ def test_exports_in_every_precision_fit_too(
     calm.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
     assert calm.evaluate("document.documentElement.scrollWidth") <= width
     assert calm.evaluate(OVERFLOW) == []
+
+
+@pytest.mark.parametrize(
+    ("report", "width", "theme"),
+    [
+        ("mission_report", 1280, "light"),
+        ("mission_report", 1280, "dark"),
+        ("mission_report", 390, "light"),
+        ("mission_report", 320, "dark"),
+        ("comparison_report", 1280, "dark"),
+        ("comparison_report", 320, "light"),
+        ("scouted_report", 1280, "light"),
+        ("scouted_report", 390, "dark"),
+    ],
+)
+def test_budget_scout_and_comparison_are_drawn_whole(
+    calm: Browser, report: str, width: int, theme: str, request: pytest.FixtureRequest
+) -> None:
+    calm.look(width, 900, theme, width < 500)
+    calm.open(request.getfixturevalue(report)["html"])
+    calm.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+    assert calm.evaluate("document.documentElement.scrollWidth") <= width
+    assert calm.evaluate(OVERFLOW) == []
+    assert calm.evaluate(CLIPPED) == []
+    assert all(drawn and marks for drawn, marks in calm.evaluate(PAINTED))
+    ink = "rgb(27, 31, 36)" if theme == "light" else "rgb(230, 233, 238)"
+    assert set(calm.evaluate(INK)) == {ink}
+
+
+def test_hover_shows_the_numbers_of_an_attempt_and_of_a_class(
+    calm: Browser, mission_report: dict[str, Path]
+) -> None:
+    calm.look(1280, 900, "light")
+    calm.open(mission_report["html"])
+    assert hovered(calm, "#budget-front .trace:nth-child(5) .points path") == (
+        "4. resnet20 at 32 px, 60 epochs, int8top-1 90.1% [87.9, 92.0]p95 4.13 ms [4.07, 4.21]"
+    )
+    assert "taken for" in hovered(calm, "#confusion .heatmaplayer image", 0.5, 0.05)
+
+
+def hovered(tab: Browser, mark: str, across: float = 0.5, down: float = 0.5) -> str:
+    """What a picture says where the pointer is over one of its marks."""
+    plot = f"document.querySelector({mark.split()[0]!r})"
+    tab.evaluate(f"{plot}.scrollIntoView({{block: 'center'}})")
+    x, y = tab.evaluate(
+        f"""(() => {{ const r = document.querySelector({mark!r}).getBoundingClientRect();
+        return [r.x + r.width * {across}, r.y + r.height * {down}]; }})()"""
+    )
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    said = tab.evaluate(
+        f"""new Promise(done => setTimeout(() =>
+        done({plot}.querySelector(".hoverlayer").textContent), 300))"""
+    )
+    return str(said)
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])

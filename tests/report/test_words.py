@@ -56,6 +56,10 @@ def test_json_is_strict_and_complete(written: dict[str, Path]) -> None:
         "results",
         "rejected",
         "failures",
+        "scout",
+        "compare",
+        "answered",
+        "changes",
         "commands",
     ]
     assert content["schema_version"] == 1

@@ -281,7 +281,10 @@ def _refusal(bench: Bench, tried: list[Attempt], folder: Path) -> AccuracyError:
     best = max(tried, key=lambda attempt: (attempt.verdict.delta, attempt.verdict.snr_db))
     rungs = [_told(attempt) for attempt in tried]
     best.file.replace(folder / f"{MODEL}{REJECTED}")
-    ways = ["allow more with --max-drop", "use --precision fp16 or fp32"]
+    ways = [
+        "allow more with --max-drop (export.max_drop of a recipe)",
+        "use --precision fp16 or fp32",
+    ]
     if bench.order.options.repair == "none":
         ways.insert(0, "let it be repaired with --repair post or all")
     elif bench.order.options.repair == "post":

@@ -1,0 +1,149 @@
+"""Rank students by what they cost on a device, before any training."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekd.cli._options import as_json, data_options, output, print_json
+from edgekd.cli._policies import said, timing_options
+
+
+class Share(click.ParamType[float]):
+    """``10%`` or ``0.1``."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """As a share."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", str(value))
+        share = float(found[1]) / (100 if found[2] else 1) if found else 1.0
+        if share >= 1:
+            self.fail(f"{value!r} is no share; expected one such as 10% or 0.1", param, ctx)
+        return share
+
+
+class Listed(click.ParamType[tuple[str, ...]]):
+    """``a,b``; given once."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names, in order."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        if not all(names):
+            self.fail(f"{value!r} has an empty name; expected some with commas between", param, ctx)
+        return names
+
+
+@click.command(short_help="Rank students on a device, before any training.")
+@click.option(
+    "--device",
+    default="local",
+    metavar="NAME",
+    help="Where to time them: local (the default), a name of edgekd device list, ssh://user@host.",
+)
+@click.option("--budget", metavar="CLAUSES", help='Such as "p95<=30ms, peak_mb<=300".')
+@click.option(
+    "--students",
+    type=Listed(),
+    metavar="SPACE",
+    help="cifar, timm, a list of your own, or networks: resnet20,wrn_16_2. By the data's size "
+    "unless told.",
+)
+@click.option("--sizes", type=Listed(), metavar="PIXELS", help="Input sizes, such as 224,160.")
+@click.option("--classes", type=click.IntRange(min=2), help="Of the data; 10 unless told.")
+@data_options
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8", "all"]),
+    default="fp32",
+    show_default=True,
+    help="What the students are timed in.",
+)
+@click.option(
+    "--margin",
+    type=Share(),
+    default="10%",
+    show_default=True,
+    help="How far below a bound a figure has to be to fit.",
+)
+@timing_options
+@click.option("--restart", is_flag=True, help="Time anew what was timed on this device before.")
+@output
+@as_json
+def scout(output: Path | None, as_json: bool, budget: str | None, **flags: Any) -> None:
+    """Rank students by their measured latency, with random weights: no data and no teacher needed.
+
+    The bad ones are timed briefly, the good ones well. What is measured is kept: a scout that was
+    cut off goes on, and the same one again is done at once.
+    """
+    from edgekd.budget import Budget
+    from edgekd.cli._scouts import print_scout
+    from edgekd.cli._screen import Screen
+    from edgekd.flow.scouts import Scouting
+    from edgekd.flow.scouts import scout as rank
+
+    bounds = None if budget is None else Budget.parse(budget)
+    size, classes = _shape(flags)
+    asked = Scouting(
+        device=flags["device"],
+        budget=bounds,
+        space=flags["students"] or (),
+        sizes=pixels(flags["sizes"] or ()),
+        size=size,
+        classes=classes,
+        precisions=("fp32", "int8") if flags["precision"] == "all" else (flags["precision"],),
+        said=said(flags),
+        margin=flags["margin"],
+        restart=flags["restart"],
+    )
+    with Screen() as screen:
+        found = rank(asked, output, screen)
+    paths = _reported(output)
+    if as_json:
+        print_json(found)
+    else:
+        print_scout(found, output, paths, flags["data"])
+
+
+def _shape(flags: dict[str, Any]) -> tuple[int, int]:
+    """Side of the images and number of classes, by what was said, the data, or CIFAR-10's."""
+    from edgekd.cli._options import data_of
+
+    if flags["data"] is None:
+        if flags["limit"] is not None:
+            raise click.UsageError("--limit is of the --data, and none was given. Leave it out.")
+        return flags["size"] or 32, flags["classes"] or 10
+    if flags["classes"] is not None:
+        raise click.UsageError("--data says how many classes there are. Leave --classes out.")
+    from edgekd.flow.scouts import seen
+
+    return seen(data_of(flags, {}))
+
+
+def pixels(sizes: tuple[str, ...]) -> tuple[int, ...]:
+    wrong = [text for text in sizes if not text.isascii() or not text.isdigit() or int(text) < 1]
+    if wrong:
+        raise click.BadParameter(
+            f"{wrong[0]!r} is no size in pixels; expected such as 224,160", param_hint="--sizes"
+        )
+    return tuple(int(text) for text in sizes)
+
+
+def _reported(output: Path | None) -> dict[str, Path]:
+    """The report of the folder, where there is one."""
+    from edgekd.report import write
+
+    return {} if output is None else write(output)

@@ -1,0 +1,83 @@
+"""Settings: ``config.json``, all that the programs of a deployed folder are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from edgekd.artifact import MODEL_FILES, Artifact
+from edgekd.deploy.measured import Measured
+from edgekd.errors import ArtifactError
+
+KIND = "edgekd deploy"
+SCHEMA_VERSION = 1
+NAME = "config.json"
+LABELS = "labels.txt"
+FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
+CPU = "CPUExecutionProvider"
+
+
+def settings(artifact: Artifact, measured: Measured | None) -> dict[str, Any]:
+    """The content of ``config.json``.
+
+    Raises:
+        ArtifactError: the manifest does not say how the model takes its input.
+    """
+    manifest = artifact.manifest
+    return {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "model": MODEL_FILES[manifest["kind"]],
+        "labels": LABELS,
+        "input": _input(artifact),
+        "runtime": _runtime(manifest, measured),
+    }
+
+
+def _input(artifact: Artifact) -> dict[str, Any]:
+    """Mean and deviation are in it only where the file does not normalise by itself."""
+    try:
+        section = artifact.manifest["input"]
+        dtype, filter_name = str(section["dtype"]), str(section["interpolation"])
+        height, width = section["size"]
+        taken = {
+            "dtype": dtype,
+            "layout": str(section["layout"]),
+            "size": [int(height), int(width)],
+            "interpolation": filter_name if filter_name in FILTERS else "bicubic",
+            "crop_pct": float(section["crop_pct"]),
+            "pillow": version("pillow"),  # which prepared the images; releases differ
+        }
+        if dtype == "uint8":
+            return taken
+        return taken | {key: [float(v) for v in section[key]] for key in ("mean", "std")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"the manifest of {artifact.path} does not say how its model takes pictures: {error}. "
+            "Export the network again."
+        ) from error
+
+
+def _runtime(manifest: Mapping[str, Any], measured: Measured | None) -> dict[str, Any]:
+    """As it was measured; unmeasured, as its export was proved, with the runtime's own threads."""
+    export = manifest.get("export") or {}
+    key = (export.get("engine") or {}).get("key") or {}
+    if measured is not None:
+        name, release = measured.runtime, measured.version
+    elif manifest["kind"] == "tensorrt":
+        name, release = "tensorrt", str(key.get("tensorrt", ""))
+    else:
+        proved = export.get("exporter_versions") or {}
+        name, release = "onnxruntime", str(proved.get("onnxruntime", ""))
+    table: dict[str, Any] = {
+        "name": name,
+        "version": release,
+        "provider": CPU if measured is None else measured.provider,
+        "threads": None if measured is None else measured.threads,
+        "spinning": False if measured is None else measured.spinning,
+        "affinity": [] if measured is None else list(measured.affinity),
+    }
+    if name == "tensorrt":
+        table |= {"provider": "TensorRT", "gpu": key.get("name")}
+    return table

@@ -1,0 +1,91 @@
+"""Owning: which files of a folder a mission left there, and may replace or take away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.artifact import MANIFEST
+from edgekd.errors import UsageError
+from edgekd.files import sha256
+from edgekd.flow.running import PROFILE, SUMMARY
+from edgekd.watching import Watch
+
+ARTIFACT, SAMPLES = "artifact", "profile.samples.jsonl"
+ASKED = "budget_asked"
+"""In the summary: a hash of the whole question that it answers, or is about to."""
+PUBLISHED = "published"
+"""In the summary: the hash of the manifest of what was copied to :data:`ARTIFACT`."""
+
+
+def summary_in(out: Path) -> dict[str, Any]:
+    """What the last run in a folder said; nothing where there was none, or it is damaged."""
+    with suppress(OSError, ValueError):
+        found = json.loads((out / SUMMARY).read_text("utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def check_place(out: Path) -> None:
+    """Refuse a folder with files in it that a mission would replace, and did not leave there.
+
+    Raises:
+        UsageError: naming them.
+    """
+    foreign = [] if _is_ours(out) else [ARTIFACT]
+    if not _is_mission(out):
+        foreign += [name for name in (PROFILE, SAMPLES) if (out / name).exists()]
+    if foreign:
+        raise UsageError(
+            f"{out} holds {' and '.join(foreign)}, which no run with a budget left there and this "
+            "one would replace. Choose another --output, or move them away."
+        )
+
+
+def withdraw(out: Path) -> None:
+    """Leave nothing that looks accepted: it was, under another budget, and lies in its folder."""
+    if _is_ours(out) and (out / ARTIFACT).is_dir():
+        shutil.rmtree(out / ARTIFACT)
+    if _is_mission(out):
+        for name in (PROFILE, SAMPLES):
+            (out / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A watch that does something before it first passes on what is said."""
+
+    watch: Watch
+    begin: Callable[[], None]
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Pass on."""
+        self.watch.progress(stage, done, total, note)
+
+    def say(self, text: str) -> None:
+        """Begin, which is to do no harm when it is done again, and pass on."""
+        self.begin()
+        self.watch.say(text)
+
+
+def _is_mission(out: Path) -> bool:
+    """Whether a folder was one's of a run with a budget."""
+    summary = summary_in(out)
+    said = any(summary.get(name) for name in ("budget", ASKED, PUBLISHED))
+    return said or any(out.glob("*/outcome-*.json"))
+
+
+def _is_ours(out: Path) -> bool:
+    """Whether what is there is nothing, or a copy of an export of this folder."""
+    place = out / ARTIFACT
+    if not place.exists() and not place.is_symlink():
+        return True
+    if place.is_symlink() or not (place / MANIFEST).is_file():
+        return False
+    known = {sha256(file) for file in out.glob(f"*/onnx-*/{MANIFEST}")}
+    return sha256(place / MANIFEST) in known | {summary_in(out).get(PUBLISHED)}

@@ -1,0 +1,1 @@
+"""Scouting: what could be a student, and how fast it is on a device before anything is trained."""

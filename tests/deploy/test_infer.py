@@ -1,0 +1,292 @@
+"""infer.py as a device engineer starts it: alone, by a Python that has no edgekd."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.agent.feeds import ImageInput, Normalise, to_input
+from edgekd.artifact import Artifact, create, read_manifest
+from edgekd.deploy import bundle
+from edgekd.deploy.bundle import PAYLOAD
+from edgekd.flow.deploying import deploy
+from tests.edge_env import Edge, edge, edge_python
+from tests.sshd import needs_sshd
+
+__all__ = ["edge", "edge_python"]  # fixtures
+FAKE = runpy.run_path(str(Path(__file__).parents[1] / "agent" / "fake_tensorrt.py"))
+LABELS = [str(digit) for digit in range(10)]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of digits as .ppm in the network's size, one .npy of them, and one that is larger.
+
+    Numpy reads all of them, so that a device without Pillow can.
+    """
+    from edgekd.loading import open_splits
+    from edgekd.loading.decode import pixels_of
+    from edgekd.preprocess import Preprocess
+    from edgekd.recipe import Data
+
+    folder, split = tmp_path_factory.mktemp("digits"), open_splits(Data(size=8)).test
+    how = Preprocess((8, 8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    pixels = np.stack([pixels_of(split, index, how) for index in range(24)])
+    for index in range(8):
+        Image.fromarray(pixels[index]).save(folder / f"a{index}.ppm")
+    np.save(folder / "b.npy", pixels[8:])
+    Image.fromarray(pixels[0]).resize((21, 13)).save(folder / "c.ppm")
+    return folder
+
+
+def expected(artifact: Path, folder: Path) -> Any:
+    """Logits (N, K) as edgekd computes them: its decoding, its input, its runtime."""
+    from edgekd.agent.runtimes import load
+    from edgekd.loading.decode import fit
+    from edgekd.preprocess import Preprocess
+
+    section = read_manifest(artifact)["input"]
+    how = Preprocess.from_dict(section)
+    files = [*sorted(folder.glob("a*.ppm")), folder / "c.ppm"]
+    *small, large = (np.asarray(fit(Image.open(file), how)) for file in files)
+    pixels = np.stack([*small, *np.load(folder / "b.npy"), large])
+    last = section["layout"] == "NHWC"
+    session = load("ort").open(artifact / "model.onnx", {"threads": 1})
+    taken = ImageInput(session.inputs[0].name, section["dtype"], last, None, 8, 8)
+    normalise = Normalise.from_table(section)
+    rows = [session.run({taken.name: to_input(one[None], taken, normalise)}) for one in pixels]
+    return np.concatenate([next(iter(row.values())) for row in rows])
+
+
+def infer(
+    python: Path | str, folder: Path, *arguments: Path | str, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """By a Python that sees nothing of this one's folder."""
+    command = [str(python), str(folder / "infer.py"), *map(str, arguments)]
+    alone = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **env}
+    return subprocess.run(command, capture_output=True, text=True, env=alone, check=False)
+
+
+def rows(said: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def shares(logits: Any) -> Any:
+    powers = np.exp(np.float64(logits) - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "int8", "fp16", "float"])
+def test_it_answers_as_edgekd_with_numpy_and_the_runtime_alone(
+    kind: str, exports: dict[str, Path], digits: Path, edge_python: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports[kind], tmp_path / "out")
+    done = infer(edge_python, made.path, digits, "--json", "--top", "10")
+    assert (done.returncode, done.stderr) == (0, "")
+    found, logits = rows(done.stdout), expected(exports[kind], digits)
+    assert [Path(row["image"]).name for row in found[:9]] == [
+        *(f"a{index}.ppm" for index in range(8)),
+        "b.npy[0]",
+    ]
+    assert len(found) == len(logits) == 25
+    for row, exact in zip(found, shares(logits), strict=True):
+        order = [one["index"] for one in row["classes"]]
+        assert order == list(np.argsort(-exact, kind="stable"))
+        assert [one["label"] for one in row["classes"]] == [LABELS[i] for i in order]
+        assert [one["probability"] for one in row["classes"]] == list(exact[order])  # to the bit
+    stayed = {file.name for file in made.path.iterdir()} - {"__pycache__"}
+    assert stayed == set(made.files)
+
+
+@needs_sshd
+def test_a_tarball_works_on_a_device(
+    edge: Edge, exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["int8"], tmp_path / "digits.tar.gz")
+    ssh = ["ssh", "-o", "BatchMode=yes", "edge"]
+    pictures = tmp_path / "pictures.tar.gz"
+    subprocess.run(["tar", "czf", pictures, "-C", digits.parent, digits.name], check=True)
+    for tarball in (made.path, pictures):
+        with tarball.open("rb") as file:
+            subprocess.run([*ssh, "tar", "xzf", "-"], stdin=file, check=True)
+    command = [*ssh, str(edge.python), "digits/infer.py", digits.name, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [row["classes"][0]["index"] for row in rows(done.stdout)]
+    assert found == list(expected(exports["int8"], digits).argmax(-1))
+
+
+def test_what_a_person_sees(exports: dict[str, Path], digits: Path, tmp_path: Path) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    done = infer(sys.executable, made.path, digits / "a0.ppm", "--top", "2")
+    name, *words = done.stdout.rstrip("\n").split("\t")
+    assert (done.returncode, name, len(words)) == (0, str(digits / "a0.ppm"), 4)
+    assert words[0] in LABELS
+    assert float(words[1]) >= float(words[3])
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_goes_on(
+    exports: dict[str, Path], digits: Path, edge_python: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8")
+    np.save(tmp_path / "large.npy", np.zeros((2, 9, 9, 3), np.uint8))
+    names = ["empty", "none.ppm", "a.jpg", "large.npy"]
+    asked = [*(tmp_path / name for name in names), digits / "a0.ppm"]
+    done = infer(edge_python, made.path, *asked)
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+    empty, missing, jpeg, large = done.stderr.splitlines()
+    assert large == f"{tmp_path / 'large.npy'}: pictures of 9x9; the model takes 8x8."
+    assert "empty: no pictures in it" in empty
+    assert "No such file" in missing
+    assert "a.jpg: Pillow is needed for all but .ppm and .npy files" in jpeg
+    for wrong in ("", f"{digits} --top 0", f"{digits} --camera 0"):
+        assert infer(edge_python, made.path, *wrong.split()).returncode == 2
+    assert "OpenCV is needed" in infer(edge_python, made.path, "--camera", "0").stderr
+
+
+def test_odd_names_are_one_line_and_end_nothing(
+    exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    folder, picture = tmp_path / "odd", (digits / "a0.ppm").read_bytes()
+    folder.mkdir()
+    for name in (b"a\xff.ppm", "b größe.ppm".encode(), b"c new\nline\ttab.ppm"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(picture)
+    Path(os.fsdecode(os.fsencode(folder) + b"/d\xff\x1b[2J.png")).write_bytes(b"none")
+    done = infer(sys.executable, made.path, folder, LC_ALL="C.UTF-8")
+    names = [Path(line.split("\t")[0]).name for line in done.stdout.splitlines()]
+    assert names == [r"a\udcff.ppm", "b größe.ppm", r"c new\nline\ttab.ppm"]
+    assert done.returncode == 1
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"{folder}/" + r"d\udcff\x1b[2J.png: ")
+    done = infer(sys.executable, made.path, folder, "--json", LC_ALL="C", PYTHONIOENCODING="ascii")
+    names = [Path(row["image"]).name for row in rows(done.stdout)]
+    assert names == ["a\udcff.ppm", "b größe.ppm", "c new\nline\ttab.ppm"]
+
+
+CAMERA = """
+import numpy
+class VideoCapture:
+    def __init__(self, number):
+        self.left = [numpy.load(FILE)[0][..., ::-1]] * 2
+    def read(self):
+        return (True, self.left.pop()) if self.left else (False, None)
+"""
+
+
+def test_a_camera(
+    exports: dict[str, Path], digits: Path, edge_python: Path, tmp_path: Path
+) -> None:
+    """An OpenCV that is none: two frames, blue first, and then nothing."""
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    (tmp_path / "cv2.py").write_text(f"FILE = {str(digits / 'b.npy')!r}\n{CAMERA}")
+    done = infer(edge_python, made.path, "--camera", "0", "--json", PYTHONPATH=str(tmp_path))
+    found = rows(done.stdout)
+    assert [row["image"] for row in found] == ["frame 0", "frame 1"]
+    assert found[0]["classes"][0]["index"] == expected(exports["fp32"], digits)[8].argmax()
+    assert done.returncode == 1
+    assert "camera 0 gave no frame after 2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "said"),
+    [
+        ("provider", "CUDAExecutionProvider", "has no CUDAExecutionProvider, only"),
+        ("affinity", [4000], "this machine has not the CPUs [4000] of config.json"),
+    ],
+)
+def test_settings_that_this_machine_cannot_have(
+    entry: str, value: Any, said: str, exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    made.config["runtime"][entry] = value
+    (made.path / "config.json").write_text(json.dumps(made.config))
+    done = infer(sys.executable, made.path, digits)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+
+
+def test_openvino(exports: dict[str, Path], digits: Path, payload: Callable[[str], Any]) -> None:
+    pytest.importorskip("openvino")
+    logits = expected(exports["fp32"], digits)[8:24]
+    model = payload("engine_openvino").open_model(exports["fp32"] / "model.onnx", {"threads": 1})
+    found = np.concatenate([model(one[None]) for one in np.load(digits / "b.npy")])
+    assert np.abs(found - logits).max() < 1e-3
+    assert (found.argmax(-1) == logits.argmax(-1)).all()
+
+
+@pytest.fixture
+def engine(exports: dict[str, Path], tmp_path: Path) -> Path:
+    """An artifact whose engine is the ONNX file behind the fake TensorRT's header."""
+    manifest = read_manifest(exports["fp32"]) | {"kind": "tensorrt"}
+    del manifest["files"]
+    key = {"tensorrt": "10.3.0", "name": "Orin", "capability": "8.7"}
+    manifest["export"] = manifest["export"] | {"engine": {"key": key}}
+    shape = [[1, 8, 8, 3], [1, 8, 8, 3], [8, 8, 8, 3]]
+    header = {"version": "10.3.0", "kind": "fp32", "detailed": True, "shapes": {"images": shape}}
+    onnx = (exports["fp32"] / "model.onnx").read_bytes()
+    with create(tmp_path / "engine", manifest) as draft:
+        (draft / "model.plan").write_bytes(json.dumps(header).encode() + b"\n" + onnx)
+        (draft / "model.onnx").write_bytes(onnx)
+    return tmp_path / "engine"
+
+
+@pytest.mark.parametrize("release", ["10.3.0", "8.5.2.2"])
+def test_tensorrt(
+    release: str,
+    engine: Path,
+    exports: dict[str, Path],
+    digits: Path,
+    payload: Callable[[str], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Against the recording fake that the agent's runner was driven with; no GPU."""
+    world = FAKE["make"](release)
+    world.module.Logger = type("Logger", (), {"WARNING": 2, "__init__": _log, "log": _log})
+    world.cudart = FAKE["Libcudart"]()
+    monkeypatch.setattr(ctypes, "CDLL", FAKE["libraries"](FAKE["Libcuda"](), world.cudart))
+    monkeypatch.setitem(sys.modules, "tensorrt", world.module)
+    module, runtime = payload("engine_tensorrt"), {"version": "10.3.0", "gpu": "Orin"}
+    if release != "10.3.0":
+        with pytest.raises(SystemExit, match=r"made for 10\.3\.0 and Orin\. An engine fits one"):
+            module.open_model(engine / "model.plan", runtime)
+        return
+    model = module.open_model(engine / "model.plan", runtime)
+    for pixels, logits in zip(
+        np.load(digits / "b.npy"), expected(exports["fp32"], digits)[8:24], strict=True
+    ):
+        assert np.array_equal(model(pixels[None])[0], logits)
+    assert len(world.cudart.memory) == 2  # kept from picture to picture
+
+
+def _log(*arguments: Any) -> None: ...
+
+
+def test_an_engines_folder_is_for_its_release(engine: Path, tmp_path: Path) -> None:
+    made = bundle(Artifact.open(engine), "# card\n", tmp_path / "out")
+    assert "model.plan" in made.files
+    assert "model.onnx" not in made.files
+    wanted = {"name": "tensorrt", "version": "10.3.0", "gpu": "Orin", "provider": "TensorRT"}
+    assert wanted.items() <= made.config["runtime"].items()
+    assert "# tensorrt==10.3.0" in (made.path / "requirements.txt").read_text()
+    assert "--system-site-packages" in (made.path / "README.md").read_text()
+    assert (made.path / "engine.py").read_bytes() == (PAYLOAD / "engine_tensorrt.py").read_bytes()
+
+
+def test_the_programs_are_small_and_old_pythons_read_them() -> None:
+    for file in PAYLOAD.glob("*.py"):
+        ast.parse(file.read_text("utf-8"), feature_version=(3, 8))
+    assert len((PAYLOAD / "infer.py").read_text("utf-8").splitlines()) < 100
