@@ -17,6 +17,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch, which reads it, is impor
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process compiles all of torch anew
 
 
+LONGEST = ("test_docs.py", "test_killed.py", "test_wheel.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: begun last, one worker would be busy with one while others wait."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What methods learn from a teacher is kept in a cache; not in that of who runs the tests."""

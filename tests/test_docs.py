@@ -20,9 +20,14 @@ README = (ROOT / "README.md").read_text("utf-8")
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 ELSEWHERE = ("make ", "pip install ")
 """Commands that set up what runs this very test; they are read, not run."""
-WIDE = {"--precision": ["--max-drop", "50%"], "edgekd profile": ["--max-seconds", "2"]}
-"""What is added to a command: a dozen validation images cannot prove that one point is lost, and
-how well a time is known is not looked at."""
+WIDE = {
+    "--precision": ["--max-drop", "50%"],
+    "edgekd profile": ["--max-seconds", "2"],
+    "edgekd compare": ["--epochs", "2"],
+    "run --teacher": ["--epochs", "2", "--set", "export.precision=fp32", "--baseline", "none"],
+}
+"""What is added to a command: a dozen validation images cannot prove that one point is lost, how
+well a time is known is not looked at, and nothing is to be learned of noise."""
 
 
 def blocks(language: str) -> list[str]:

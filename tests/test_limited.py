@@ -7,6 +7,7 @@ import math
 import runpy
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def test_each_computes_on_its_cores(limited: Limited, tmp_path: Path, edgekd: Co
 # ---- what issue 6 asks for, as it asks for it ----
 
 NETWORKS = ("resnet8", "resnet14", "resnet20")
-SIZE = ["--size", "32"]
-EPOCHS = {"teach.epochs": 6, "teach.batch_size": 32, "teach.lr": 0.1, "train.epochs": 1}
+SIZE = ["--size", "96"]  # large enough for a second core to pay
+EPOCHS = {"teach.epochs": 4, "teach.batch_size": 32, "teach.lr": 0.1, "train.epochs": 1}
 TRIES = 5
 LONG = pytest.mark.timeout(3600)
 
@@ -173,7 +174,12 @@ def _scouted(device: str) -> dict[str, Seen]:
     done = _edgekd([*words, "--budget", "p95<=1s"], Path.cwd())
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["candidates"]
-    return {one["name"]: Seen(one["p95"]["lo"], one["p95"]["hi"]) for one in found}
+    return {one["name"]: _seen(one["p95"]) for one in found}
+
+
+def _seen(p95: Mapping[str, Any]) -> Seen:
+    """Runs that resemble their neighbours too much give a value without an interval."""
+    return Seen(*(p95["value"] if p95[end] is None else p95[end] for end in ("lo", "hi")))
 
 
 def _edgekd(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -112,7 +112,7 @@ def attempt(ground: Ground, plan: Plan, number: int) -> Outcome:
     Args:
         ground: the mission's.
         plan: what to try.
-        number: the how manieth attempt it is, from 1.
+        number: which attempt it is, from 1.
 
     Raises:
         EdgeKDError: what is no fault of the student's: the device is gone, the disk is full.
