@@ -10,6 +10,7 @@
     |- GateError            a proof failed: parity, chance-level teacher
     |  `- AccuracyError     a reduced precision loses more than it may
     |- DivergedError        training reached NaN or infinity
+    |- CrewError            a process that decodes images is gone
     `- DeviceError          a device or a runtime on it refused, with the reason
        `- LinkError         the way to it was lost; what runs there may go on
 
@@ -116,6 +117,10 @@ class DivergedError(EdgeKDError):
     def __init__(self, what: str, advice: str = "") -> None:
         self.what, self.advice = what, advice
         super().__init__(f"{what} {advice}".strip())
+
+
+class CrewError(EdgeKDError):
+    """A process that decodes images is gone."""
 
 
 class DeviceError(EdgeKDError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +28,9 @@ class Features:
 
     def float(self) -> Features:
         """The same in float32, so that losses never run in half precision."""
+        shown = [self.logits, self.embedding, *self.stages, *self.preacts, *chain(*self.blocks)]
+        if all(tensor is None or tensor.dtype == torch.float32 for tensor in shown):
+            return self
         return self.mapped(Tensor.float)
 
     def detached(self) -> Features:

@@ -55,12 +55,25 @@ def private_folder(beside: Path) -> Iterator[Path]:
     with writing(beside):
         beside.parent.mkdir(parents=True, exist_ok=True)
         sweep(beside.parent, depth=0)
-        private, held = _locked(beside.parent)
+        private, held = held_folder(beside.parent)
     try:
         yield private
     finally:
         shutil.rmtree(private, ignore_errors=True)
         os.close(held)
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Yield a new folder in the system's place for such (``TMPDIR``); it goes with the block.
+
+    As :func:`private_folder`: what killed processes left there goes as well.
+
+    Raises:
+        UsageError: it cannot be made: no space.
+    """
+    with private_folder(Path(tempfile.gettempdir(), "edgekd")) as private:
+        yield private
 
 
 def sweep(folder: Path, depth: int = 4) -> None:
@@ -76,9 +89,12 @@ def sweep(folder: Path, depth: int = 4) -> None:
             names.clear()
 
 
-def _locked(within: Path) -> tuple[Path, int]:
-    """A new private folder, and what holds its lock; another one where a sweep was faster."""
-    while True:
+def held_folder(within: Path) -> tuple[Path, int]:
+    """A new private folder, and the descriptor that holds its lock; close it when the folder goes.
+
+    Until then, and no longer than this process lives, :func:`sweep` leaves it alone.
+    """
+    while True:  # a sweep may be faster than the lock
         private = Path(tempfile.mkdtemp(prefix=DRAFT, dir=within))
         with suppress(FileNotFoundError):
             held = os.open(private, os.O_RDONLY)

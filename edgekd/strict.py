@@ -24,6 +24,10 @@ def above(low: float) -> Rule:
     return lambda value: value > low, f"more than {low:g}"
 
 
+def between(low: float, high: float) -> Rule:
+    return lambda value: low <= value <= high, f"{low:g} to {high:,.0f}"
+
+
 def one_of(*names: str) -> Rule:
     return lambda value: value in names, f"one of {', '.join(names)}"
 

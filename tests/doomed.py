@@ -8,6 +8,7 @@ in a fork of it, a process of its own, without the seconds that importing takes.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +38,8 @@ class Moment:
     count: int = 1
     after_s: float = 0.0
     """How much later: the middle of what a child process does."""
+    full: bool = False
+    """Whether the disk is full then, instead; it has room again the next time."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def _be(asked: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         for number, name in ((0, os.devnull), (1, str(files["out"])), (2, str(files["err"]))):
             os.dup2(os.open(name, os.O_RDWR), number)
         os.environ.update(asked["env"])
+        tempfile.tempdir = None  # it was looked up before
         folder = Path(asked["folder"])
         folder.mkdir(exist_ok=True)
         os.chdir(folder)
@@ -160,7 +165,7 @@ def _be(asked: Mapping[str, Any], files: Mapping[str, Path]) -> None:
 
 
 def _listen(log: Path, folder: Path, until: Moment | None) -> None:
-    """Write down the moments, and die at one."""
+    """Write down the moments, and die at one, or have no room for it."""
     written = os.open(log, os.O_WRONLY | os.O_APPEND)
     me, seen = os.getpid(), 0
 
@@ -176,6 +181,8 @@ def _listen(log: Path, folder: Path, until: Moment | None) -> None:
         if until is None or not re.fullmatch(until.pattern, moment):
             return
         seen += 1
+        if seen == until.count and until.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if seen == until.count:
             threading.Timer(until.after_s, die).start() if until.after_s else die()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-TIMES = {"created", "timestamp", "seconds", "images_per_s", "versions", "together"}
+TIMES = {"created", "timestamp", "seconds", "images_per_s", "peak_gb", "versions", "together"}
 HASHES = {"sha256", "bytes", "tuned_from"}
 """Of files that say when they were made, or whose parents do."""
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -92,7 +92,7 @@ def _summary(file: Path) -> Any:
 
 
 def _comparison(file: Path) -> Any:
-    return without(_table(file), {"cost", "teacher_ms_per_step", "command"})
+    return without(_table(file), {"cost", "teacher_ms_per_step", "teacher_hits", "command"})
 
 
 def _bytes(file: Path) -> str:

@@ -14,9 +14,19 @@ import pytest
 ROOT = Path(__file__).parents[1] / "edgekd"
 LAYERS = [  # lowest first; a part may import the parts of lower layers, and itself
     {"edgekd", "errors", "agent"},
-    {"formula", "plugins", "profiles", "files", "intervals", "preprocess", "watching", "budget"},
+    {
+        "formula",
+        "plugins",
+        "profiles",
+        "files",
+        "intervals",
+        "preprocess",
+        "watching",
+        "budget",
+        "world",
+    },
     {"strict", "catalogue"},
-    {"targets"},
+    {"targets", "sections"},
     {"boards"},
     {"recipe", "artifact", "records", "features", "data", "devices"},
     {"loading", "models", "methods", "cards"},

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from edgekd.devices.local import Local
 from edgekd.errors import UsageError
-from edgekd.files import aside, sha256, sweep, write_json, write_text, writing
+from edgekd.files import DRAFT, aside, sha256, sweep, temporary, write_json, write_text, writing
 
 
 def entries(folder: Path) -> list[str]:
@@ -233,3 +234,21 @@ def test_where_nothing_can_be_locked_all_is_written_and_nothing_swept(
     monkeypatch.setattr(fcntl, "flock", refuse)
     write_text(tmp_path / "text", "whole")
     assert entries(tmp_path) == [left.name, "text"]
+
+
+def test_what_a_killed_process_left_in_the_place_for_such_goes_at_a_later_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what another one uses stays, as it is locked."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"{DRAFT}killed" / "run").mkdir(parents=True)
+    (tmp_path / "somebody's").mkdir()
+    with temporary() as used:
+        assert entries(tmp_path) == sorted([used.name, "somebody's"])
+        with temporary() as other:
+            assert used.is_dir()
+            assert other != used
+        device = Local()
+        assert {used.name, device.folder.name} < set(entries(tmp_path))
+        del device
+    assert entries(tmp_path) == ["somebody's"]

@@ -50,6 +50,7 @@ MISSION = [
     ),
 ]
 SCOUT = ["scout", "--students", "resnet8,resnet14,vgg8", "--size", "8", "-o", "found"]
+FULL = "No space left on device. Choose another place with --output, or free some space."
 COMPARE = [
     *("compare", "--teacher", "TAUGHT", "--student", "resnet8", "--seeds", "2", "-o", "beside"),
     *("--method", "ce + 0.9*kd", "--method", "ce + fitnet"),
@@ -68,6 +69,31 @@ def shop() -> Iterator[Workshop]:
 def words_of(name: str, taught: Path) -> list[str]:
     """A command of :data:`COMMANDS`, whose teacher is there."""
     return [str(taught) if word == "TAUGHT" else word for word in COMMANDS[name]]
+
+
+def refused_at_every_file(
+    shop: Workshop, words: Sequence[str], place: Path
+) -> tuple[Ended, list[str]]:
+    """The command in one folder, whose disk is full for each of its files once."""
+    cut, env, full = place / "cut", homes(place / "cut"), list[str]()
+    while len(full) < MOST_SITTINGS:
+        known = "|".join(map(re.escape, full))
+        new = re.compile(f"renames (?!(?:{known})$).*" if full else "renames .*")
+        ended = shop.run(words, cut, Moment(new.pattern, full=True), env)
+        found = next(filter(new.fullmatch, ended.moments), None)
+        if found is None:
+            return ended, full
+        assert_no_room(ended, cut)
+        full.append(found.removeprefix("renames "))
+    pytest.fail(f"it did not end: {full}")
+
+
+def assert_no_room(ended: Ended, folder: Path) -> None:
+    """It said so in a sentence, and left no half of a file."""
+    assert ended.code == 2, ended.err
+    assert FULL in ended.err
+    assert "Traceback" not in ended.err
+    assert list(folder.rglob(".*")) == []
 
 
 def in_one_go(shop: Workshop, words: Sequence[str], place: Path) -> Ended:
@@ -107,13 +133,14 @@ def homes(folder: Path) -> dict[str, str]:
     home = folder.with_name(f"{folder.name}.home")
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     names = {"XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "TMPDIR": "tmp"}
-    return {name: str(home / folder) for name, folder in names.items()}
+    return {name: str(home / within) for name, within in names.items()}
 
 
 def assert_same_end(place: Path, whole: Ended, ended: Ended) -> None:
     assert ended.code == whole.code, ended.err
     assert "Traceback" not in ended.err
     assert left_over(place / "cut") == []
+    assert list(Path(homes(place / "cut")["TMPDIR"]).glob("*edgekd*")) == []
     found, expected = ending(place / "cut"), ending(place / "whole")
     assert found.keys() == expected.keys()
     for name, content in expected.items():
@@ -131,7 +158,15 @@ def test_a_mission_that_is_killed_again_and_again(shop: Workshop, tmp_path: Path
     ]
     assert [attempt["rung"] for attempt in attempts] == ["first", "longer"]
     first, second = (f"run/{attempt['folder']}" for attempt in attempts)
+    refused = shop.run(
+        MISSION,
+        tmp_path / "cut",
+        Moment("renames run/run.json", full=True),
+        homes(tmp_path / "cut"),
+    )
+    assert_no_room(refused, tmp_path / "cut")
     moments = [
+        Moment("starts python.*", 2, after_s=0.2),  # in the middle of scouting
         Moment(f"renames {first}/student/training/checkpoint.pt", 2),
         Moment(f"renames {first}/outcome-fp32.json"),  # measured, and not decided yet
         Moment(f"renames {second}/outcome-fp32.json", 2),  # confirmed, and not said so yet
@@ -180,3 +215,14 @@ def test_killed_in_the_middle_of_everything(
     whole = in_one_go(shop, words, tmp_path)
     ended, _ = at_every_moment(shop, words, tmp_path, after_s=0.4)
     assert_same_end(tmp_path, whole, ended)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mission", "scout"])
+def test_no_room_for_any_file(name: str, shop: Workshop, taught: Path, tmp_path: Path) -> None:
+    """The same command goes on, each time there is room for one file more."""
+    words = words_of(name, taught)
+    whole = in_one_go(shop, words, tmp_path)
+    ended, full = refused_at_every_file(shop, words, tmp_path)
+    assert_same_end(tmp_path, whole, ended)
+    assert {f"renames {file}" for file in full} >= {m for m in whole.moments if "renames" in m}

@@ -51,7 +51,7 @@ def test_each_computes_on_its_cores(limited: Limited, tmp_path: Path, edgekd: Co
 
 NETWORKS = ("resnet8", "resnet14", "resnet20")
 SIZE = ["--size", "96"]  # large enough for a second core to pay
-EPOCHS = {"teach.epochs": 4, "teach.batch_size": 32, "teach.lr": 0.1, "train.epochs": 1}
+EPOCHS = {"teach.epochs": 8, "teach.batch_size": 16, "teach.lr": 0.05, "train.epochs": 1}
 TRIES = 5
 LONG = pytest.mark.timeout(3600)
 
@@ -77,9 +77,9 @@ def scouted(limited: Limited) -> dict[str, dict[str, Seen]]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a teacher that knows digits, of 32 pixels."""
+    """A folder with a teacher that knows some digits."""
     folder = tmp_path_factory.mktemp("chosen")
-    words = ["teach", "--teacher", "resnet32", "--output", "teacher"]
+    words = ["teach", "--teacher", "resnet20", "--output", "teacher"]
     done = _edgekd([*words, *_recipe()], folder)
     assert done.returncode == 0, done.stderr
     return folder
@@ -87,11 +87,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @LONG
-def test_the_budget_chooses_the_student(scouted: dict[str, dict[str, Seen]], place: Path) -> None:
+@pytest.mark.parametrize("device", NAMES)
+def test_the_budget_chooses_the_student(
+    device: str, scouted: dict[str, dict[str, Seen]], place: Path
+) -> None:
     """The same command on the same device, with a small budget and a large one."""
-    small, medium, large = (scouted["one"][network] for network in NETWORKS)
+    small, medium, large = (scouted[device][network] for network in NETWORKS)
     tight, wide = _between(small, medium), 2 * large.with_margin
-    chosen = [_chosen("one", bound, place)["network"] for bound in (tight, wide)]
+    chosen = [_chosen(device, bound, place)["network"] for bound in (tight, wide)]
     assert chosen == [NETWORKS[0], NETWORKS[-1]]
 
 
@@ -106,10 +109,13 @@ def test_the_device_chooses_the_student(scouted: dict[str, dict[str, Seen]], pla
 
 @pytest.mark.slow
 @LONG
-def test_an_impossible_budget(scouted: dict[str, dict[str, Seen]], place: Path) -> None:
+@pytest.mark.parametrize("device", NAMES)
+def test_an_impossible_budget(
+    device: str, scouted: dict[str, dict[str, Seen]], place: Path
+) -> None:
     """Nothing is trained; the nearest is told, and the way out."""
-    least = min(seen.lo for seen in scouted["one"].values())
-    done, summary = _mission("one", least / 10, place)
+    least = min(seen.lo for seen in scouted[device].values())
+    done, summary = _mission(device, least / 10, place)
     assert done.returncode == 1
     budget = summary["budget"]
     assert budget["state"] == "infeasible"
@@ -125,7 +131,7 @@ def _chosen(device: str, bound: float, place: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr
     budget = summary["budget"]
     record = _measured(_out(device, bound, place) / "artifact", device, place)
-    assert record["timing"]["p95"]["lo"] <= bound, "the budget does not hold when measured again"
+    assert _seen(record["timing"]["p95"]).lo <= bound, "it does not hold when measured again"
     (chosen,) = (one for one in budget["attempts"] if one["key"] == budget["best"])
     return dict(chosen)
 
@@ -136,7 +142,7 @@ def _measured(artifact: Path, device: str, place: Path) -> dict[str, Any]:
         again = _edgekd(["profile", str(artifact), "--device", device, "--json"], place)
         assert again.returncode == 0, again.stderr
         (record,) = (one for one in json.loads(again.stdout) if "timing" in one)
-        if record["verdict"]["state"] != "noisy":
+        if record["verdict"]["state"] != "noisy" and record["timing"]["p95"]["lo"] is not None:
             return dict(record)
     pytest.skip(f"the machine was too busy to tell, {TRIES} times")
 
@@ -170,11 +176,17 @@ def _between(fast: Seen, slow: Seen) -> float:
 
 
 def _scouted(device: str) -> dict[str, Seen]:
+    """What is seen in a quiet moment, if there is one."""
     words = ["scout", "--device", device, "--students", ",".join(NETWORKS), *SIZE, "--json"]
-    done = _edgekd([*words, "--budget", "p95<=1s"], Path.cwd())
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["candidates"]
-    return {one["name"]: _seen(one["p95"]) for one in found}
+    seen: dict[str, Seen] = {}
+    for _ in range(TRIES):
+        done = _edgekd([*words, "--budget", "p95<=1s", "--restart"], Path.cwd())
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["candidates"]
+        seen = {one["name"]: _seen(one["p95"]) for one in found}
+        if all(one.hi <= 1.2 * one.lo for one in seen.values()):
+            break
+    return seen
 
 
 def _seen(p95: Mapping[str, Any]) -> Seen:

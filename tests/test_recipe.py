@@ -41,7 +41,7 @@ DATA = st.builds(
     validation=SHARE,
     test=SHARE,
     augment=st.sampled_from(["auto", "none", "shift", "shift+flip", "timm"]),
-    memory_gb=POSITIVE,
+    memory_gb=st.floats(0, 1e6, exclude_min=True),
     workers=st.integers(0, 99),
 )
 TRAIN = st.builds(
@@ -197,7 +197,9 @@ def test_a_file_that_cannot_be_read_is_refused(
         ("data.validation", [0.001, 0.999], [0, 1, -0.1, 1.5], "a share between 0 and 1"),
         ("data.test", [0.5], [0, 1], "a share between 0 and 1"),
         ("data.augment", ["none", "timm"], ["flip", ""], "one of auto, none, shift"),
-        ("data.memory_gb", [1e-9], [0, -1], "more than 0"),
+        ("data.memory_gb", [1e-9, 1e6], [0, -1, 1e300], "more than 0, and at most 1,000,000"),
+        ("data.teacher_views", [0, 16, 10_000], [-1, 10_001], "0 to 10,000"),
+        ("train.cache_gb", [0, 1e-9, 1e6], [-1, 1e300], "0 to 1,000,000"),
         ("data.workers", [0, 8], [-1], "at least 0"),
         ("train.epochs", [1], [0, -3], "at least 1"),
         ("train.batch_size", [1], [0], "at least 1"),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import click
 
 from edgekd import __version__
+from edgekd.cli._launched import check_verb, died, hush, leave, speaks, who
 from edgekd.cli._signals import Asked
 from edgekd.cli.compare import compare
 from edgekd.cli.completion import completion
@@ -63,11 +65,13 @@ class _InOrder(click.Group):
 
 @click.group(cls=_InOrder, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgekd")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Distil a big vision model into a small one, export it, and prove what it does on the device.
 
     Exit codes: 0 fine, 1 a gate or a check failed, 2 wrong usage.
     """
+    check_verb(ctx.invoked_subcommand)
 
 
 for _verb in FLOW:
@@ -80,21 +84,39 @@ def main() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     asked = Asked()
     try:
+        hush()
         with asked.listening():
             code = cli.main(prog_name="edgekd", standalone_mode=False)
+        leave()
         sys.exit(code or 0)  # a command's own exit code is returned
     except click.ClickException as error:
-        error.show()
+        if speaks():
+            error.show()
         sys.exit(error.exit_code)
-    except EdgeKDError as error:
-        click.echo(f"edgekd: {error}", err=True)
-        sys.exit(error.exit_code)
+    except (EdgeKDError, OSError) as error:
+        _end(str(error), error.exit_code if isinstance(error, EdgeKDError) else 1)
     except (KeyboardInterrupt, click.Abort) as stopped:
-        # click puts its own Abort around what stopped it; the trainer's says that all is saved
-        saved = "Interrupted" in (type(stopped).__name__, type(stopped.__cause__).__name__)
-        how = " The state is saved: give the same command again to go on." if saved else ""
-        click.echo(f"edgekd: stopped.{how}", err=True)
-        sys.exit(asked.exit_code)
-    except OSError as error:
-        click.echo(f"edgekd: {error}", err=True)
+        _stop(stopped, asked.exit_code)
+    except Exception as error:
+        if said := died(error):
+            _end(said, 1)
+        if speaks():
+            raise  # nobody expected it: where it happened is what helps
         sys.exit(1)
+
+
+def _stop(stopped: BaseException, code: int) -> NoReturn:
+    """The user asked for it; or the launcher, because another process is gone."""
+    if said := died(stopped):
+        _end(said, 1)
+    # click puts its own Abort around what stopped it; the trainer's says that all is saved
+    saved = "Interrupted" in (type(stopped).__name__, type(stopped.__cause__).__name__)
+    how = " The state is saved: give the same command again to go on." if saved else ""
+    _end(f"stopped.{how}", code)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Tell why, once whatever the number of processes, and end."""
+    if speaks():
+        click.echo(f"{who()}: {message}", err=True)
+    sys.exit(code)

@@ -43,11 +43,15 @@ def _legend(found: Mapping[str, Any]) -> list[str]:
     lines = [f"Top-1: mean of {seeds} seeds, lowest to highest."] if seeds > 1 else []
     if basis:
         lines.append(f"Gain: over the student alone, with its 95 % interval; {basis}.")
+    if found["order"]:
+        lines.append(found["order"]["sentence"])
     if teacher is not None:
+        hits = found["teacher_hits"]
+        kept = f", {hits:.0%} of its answers being there already" if hits else ""
         lines.append(
             "Cost: a step and its look at the teacher, in steps of the student alone that were "
             f"timed beside it ({NONE}: none were); here the teacher's {teacher:,.3g} ms were spent "
-            "once for all."
+            f"once for all{kept}."
         )
     return lines
 

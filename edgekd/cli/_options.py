@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 output = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.")
 restart = click.option("--restart", is_flag=True, help="Throw away what the folder holds.")
+from_recipe = click.option(
+    "--recipe", metavar="NAME", help="A recipe's name or .toml file to start from."
+)
+
+views = click.option(
+    "--teacher-views",
+    type=int,
+    metavar="K",
+    help="Show each image in K fixed ways, so that the teacher's answers repeat.",
+)
 
 METHOD_HELP = 'Such as "ce + 0.9*kd + at", or auto; see edgekd list method.'
 
@@ -32,6 +42,10 @@ TRAIN = {
     "seed": ("seed", int, "Of weights, shuffling and augmentation."),
     "precision": ("precision", str, "fp32, bf16, fp16, or auto (bf16 where it is fast)."),
 }
+MISSING = {
+    "teacher": "Give NAME:WEIGHTS, or a folder that edgekd teach made.",
+    "student": "Give the name of a smaller network; edgekd list model has them.",
+}
 
 
 def data_options(command: F) -> F:
@@ -44,8 +58,19 @@ def source_options(command: F) -> F:
     return _options(command, {name: DATA[name] for name in ("data", "size")})
 
 
+def pair_options(command: F) -> F:
+    """``--teacher`` and ``--student``, and how the one is shown what the other learns from."""
+    teacher = click.option(
+        "--teacher", metavar="NAME", help="NAME:WEIGHTS, or an artifact's folder."
+    )
+    student = click.option(
+        "--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model."
+    )
+    return teacher(student(views(command)))
+
+
 def train_options(command: F) -> F:
-    """``--epochs``, ``--lr`` ... and ``--set`` for everything else."""
+    """All that says how to train, and on what; ``--output``, ``--restart`` and ``--json``."""
     setting = click.option(
         "--set",
         "settings",
@@ -56,7 +81,8 @@ def train_options(command: F) -> F:
     printing = click.option(
         "--print-recipe", is_flag=True, help="Print the recipe these flags make, and stop."
     )
-    return setting(printing(_options(command, TRAIN)))
+    told = output(restart(as_json(command)))
+    return data_options(setting(printing(_options(told, TRAIN))))
 
 
 def recipe_of(
@@ -72,13 +98,11 @@ def recipe_of(
     """
     from edgekd.recipe import Network, Recipe, recipe_from
 
-    overrides = []
-    for name, (key, _, _) in DATA.items():
-        if flags.get(name) is not None:
-            overrides.append(f"{key}={json.dumps(flags[name])}")
-    for name, (key, _, _) in TRAIN.items():
-        if flags.get(name) is not None:
-            overrides.append(f"{section}.{key}={json.dumps(flags[name])}")
+    keys = {name: key for name, (key, _, _) in DATA.items()}
+    keys |= {name: f"{section}.{key}" for name, (key, _, _) in TRAIN.items()}
+    keys |= {"teacher_views": "data.teacher_views"}
+    given = [(key, flags[name]) for name, key in keys.items() if flags.get(name) is not None]
+    overrides = [f"{key}={json.dumps(value)}" for key, value in given]
     for role in ("teacher", "student", "peer"):
         if flags.get(role) is not None:
             network = Network.parse(flags[role])
@@ -88,6 +112,13 @@ def recipe_of(
         overrides.append(f"method={flags['method']}")
     overrides += flags.get("settings") or ()
     return recipe_from({}, overrides) if source is None else Recipe.load(source, overrides)
+
+
+def check_named(recipe: Recipe, flags: Mapping[str, Any], roles: Sequence[str]) -> None:
+    """The default networks are examples: nobody means them who named none."""
+    for role in roles:
+        if not flags[role] and not getattr(recipe, role).weights:
+            raise click.UsageError(f"--{role} is missing. {MISSING[role]}")
 
 
 def data_of(flags: Mapping[str, Any], made_with: Mapping[str, Any]) -> Data:

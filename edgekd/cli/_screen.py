@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from edgekd.world import world
+
 LOG_SECONDS = 30.0
 """A log gets a line when a stage ends, and so often while it lasts."""
 
@@ -25,6 +27,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._console.quiet = not world().is_main
         self._bars = Progress(
             TextColumn("{task.description:<9}"),
             BarColumn(bar_width=20),

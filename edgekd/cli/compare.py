@@ -5,18 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgekd.cli._options import (
-    as_json,
-    data_options,
-    output,
+    check_named,
+    from_recipe,
+    pair_options,
     print_json,
     recipe_of,
-    restart,
     show_recipe,
     train_options,
 )
@@ -25,15 +25,8 @@ if TYPE_CHECKING:
     from edgekd.recipe import Recipe
 
 
-MISSING = {
-    "teacher": "Give NAME:WEIGHTS, or a folder that edgekd teach made.",
-    "student": "Give the name of a smaller network; edgekd list model has them.",
-}
-
-
 @click.command(short_help="Compare methods, sharing one teacher's answers.")
-@click.option("--teacher", metavar="NAME", help="NAME:WEIGHTS, or an artifact's folder.")
-@click.option("--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model.")
+@pair_options
 @click.option(
     "--method",
     "methods",
@@ -41,7 +34,7 @@ MISSING = {
     multiple=True,
     help='Such as "ce + 0.9*kd"; once for each method to compare. The student alone comes too.',
 )
-@click.option("--recipe", metavar="NAME", help="A recipe's name or .toml file to start from.")
+@from_recipe
 @click.option(
     "--seeds",
     type=click.IntRange(1),
@@ -49,15 +42,17 @@ MISSING = {
     show_default=True,
     help="How often each is trained, fixed before you look; the first seed is --seed.",
 )
-@data_options
+@click.option(
+    "--share-batches",
+    is_flag=True,
+    help="Show all seeds the first one's batches, and ask the teacher once for all of them.",
+)
 @train_options
-@output
-@restart
-@as_json
 def compare(
     methods: tuple[str, ...],
     recipe: str | None,
     seeds: int,
+    share_batches: bool,
     print_recipe: bool,
     output: Path | None,
     restart: bool,
@@ -71,17 +66,22 @@ def compare(
     the command is given again, and more methods can be added. Fix the number of seeds beforehand:
     who adds seeds until a method wins finds a winner by luck, so that each further look at a result
     has to be surer.
+
+    With --share-batches the students of all seeds train side by side, all in memory at once, and
+    the teacher works once for all of them. They differ in first weights then, not in the order of
+    the images, so that the range over the seeds is that of first weights alone.
     """
     if not methods:
         raise click.UsageError('--method is missing. Give two or more, such as "ce + 0.9*kd".')
     made = _recipes(methods, flags, recipe)
+    if share_batches:
+        made = {text: _ordered(one) for text, one in made.items()}
     first = made[methods[0]]
     if print_recipe:
         show_recipe(first, as_json=as_json)
         return
-    for role, advice in MISSING.items():
-        if recipe is None and not flags[role] and not getattr(first, role).weights:
-            raise click.UsageError(f"--{role} is missing. {advice}")
+    if recipe is None:
+        check_named(first, flags, ["teacher", "student"])
     from edgekd.cli._comparison import print_comparison
     from edgekd.cli._screen import Screen
     from edgekd.flow.compare import Comparison
@@ -118,6 +118,12 @@ def _recipes(
         own = [setting for setting in settings if _term(setting) in (None, *terms[text])]
         made[text] = recipe_of({**flags, "method": text, "settings": own}, source=source)
     return made
+
+
+def _ordered(recipe: Recipe) -> Recipe:
+    """The same with the images in the order of its seed, unless it names another order."""
+    data = recipe.data
+    return replace(recipe, data=replace(data, order=data.order_of(recipe.train.seed)))
 
 
 def _term(setting: str) -> str | None:

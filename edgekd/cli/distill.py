@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from edgekd.cli._options import (
     METHOD_HELP,
-    as_json,
-    data_options,
-    output,
+    check_named,
+    from_recipe,
+    pair_options,
     print_json,
     recipe_of,
-    restart,
     show_recipe,
     train_options,
 )
 
-if TYPE_CHECKING:
-    from edgekd.recipe import Recipe
-
-MISSING = {
-    "teacher": "Give NAME:WEIGHTS, or a folder that edgekd teach made; or a --peer.",
-    "student": "Give the name of a smaller network; edgekd list model has them.",
-}
-
 
 @click.command(short_help="Distil a student from a teacher.")
-@click.option("--teacher", metavar="NAME", help="NAME:WEIGHTS, or an artifact's folder.")
-@click.option("--student", metavar="NAME", help="NAME[:WEIGHTS]; see edgekd list model.")
+@pair_options
 @click.option("--peer", metavar="NAME", help="Learn beside this network, each the other's teacher.")
 @click.option("--method", metavar="SUM", help=METHOD_HELP)
-@click.option("--recipe", metavar="NAME", help="A recipe's name or .toml file to start from.")
+@from_recipe
 @click.option(
     "--baseline",
     is_flag=False,
@@ -43,11 +31,7 @@ MISSING = {
     default="none",
     help="Train the student alone too, at the cost of distilling it or for as many epochs.",
 )
-@data_options
 @train_options
-@output
-@restart
-@as_json
 def distill(
     recipe: str | None,
     baseline: str,
@@ -68,7 +52,7 @@ def distill(
     if flags["peer"] and flags["teacher"]:
         raise click.UsageError("--teacher and --peer: a student learns from one of them.")
     if recipe is None:
-        _check_named(made, flags)
+        check_named(made, flags, ["student"] if flags["peer"] else ["teacher", "student"])
     from edgekd.cli._screen import Screen
     from edgekd.cli._tables import gain_sentence, print_networks
     from edgekd.flow.baseline import compare_alone
@@ -92,12 +76,3 @@ def distill(
     if gain is not None:
         click.echo(gain_sentence(gain))
     click.echo(f"Next: edgekd export {out} --onnx")
-
-
-def _check_named(made: Recipe, flags: Mapping[str, object]) -> None:
-    """The default names are examples: nobody means them who named none."""
-    for role, advice in MISSING.items():
-        if role == "teacher" and flags["peer"]:
-            continue
-        if not flags[role] and not getattr(made, role).weights:
-            raise click.UsageError(f"--{role} is missing. {advice}")

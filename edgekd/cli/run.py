@@ -12,14 +12,11 @@ import click
 
 from edgekd.cli._options import (
     METHOD_HELP,
-    as_json,
-    data_options,
-    output,
     print_json,
     recipe_of,
-    restart,
     show_recipe,
     train_options,
+    views,
 )
 from edgekd.cli.scout import Listed, Share, pixels
 
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
     from edgekd.recipe import Recipe
 
 DEMO = "digits"
-HUBS = ("hf-hub:", "hf_hub:", "local-dir:")
-"""Beginnings of names with a colon in them, which are no weights."""
 
 
 @click.command(short_help="Do the whole mission: teach, distil, export, profile, report.")
@@ -44,6 +39,7 @@ HUBS = ("hf-hub:", "hf_hub:", "local-dir:")
     help="NAME[:WEIGHTS]; see edgekd list model. With --budget: NAME, the only one tried.",
 )
 @click.option("--method", metavar="SUM", help=METHOD_HELP)
+@views
 @click.option("--device", metavar="NAME", help="Where it will run, and is measured; local.")
 @click.option(
     "--budget",
@@ -78,11 +74,7 @@ HUBS = ("hf-hub:", "hf_hub:", "local-dir:")
     show_default=True,
     help="Train the student alone too: at the cost of distilling it, or for as many epochs.",
 )
-@data_options
 @train_options
-@output
-@restart
-@as_json
 def run(
     recipe: str | None,
     baseline: str,
@@ -138,12 +130,8 @@ def _recipe(source: str | None, budget: str | None, flags: dict[str, Any]) -> Re
     if own is not None and not (flags["teacher"] and (flags["student"] or budget is not None)):
         both = "a --teacher" if budget is not None else "a --teacher and a --student"
         raise click.UsageError(f"--data without a RECIPE needs {both}.")
-    name, _, weights = (flags["student"] or "").partition(":")
-    if budget is not None and weights and f"{name}:" not in HUBS:
-        raise click.UsageError(
-            f"--student {flags['student']} names weights, and with a --budget every student is "
-            f"trained from its first day. Give --student {name}."
-        )
+    if budget is not None and flags["student"]:
+        _check_begins_anew(flags["student"])
     if flags["student"] and flags["students"]:
         raise click.UsageError("--student is the only network tried, --students many. Give one.")
     first = [] if budget is None else ["export.precision=auto"]  # a --set comes after, and wins
@@ -151,6 +139,25 @@ def _recipe(source: str | None, budget: str | None, flags: dict[str, Any]) -> Re
         first.append(f"profile.device={json.dumps(flags['device'])}")
     settings = (*first, *(flags["settings"] or ()))
     return recipe_of({**flags, "settings": settings}, source=source if source or own else DEMO)
+
+
+def _check_begins_anew(student: str) -> None:
+    """Refuse weights for a student that is looked for, which would not be used."""
+    from edgekd.recipe import Network
+
+    named = Network.parse(student)
+    if not named.weights:
+        return
+    anew = "a student that is tried for a --budget begins with random weights, as often as it takes"
+    if not named.name:
+        raise click.UsageError(
+            f"--student {student} is a trained network, and {anew}. Name a network (edgekd list "
+            "model). To see whether this one keeps the budget: edgekd export, then edgekd profile."
+        )
+    raise click.UsageError(
+        f"--student {student} names weights, and {anew}. Give --student {named.name}; or, to begin "
+        "with those weights, leave --budget out."
+    )
 
 
 def _carry_out(task: Any, budget: str | None, flags: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,9 @@ from pathlib import Path
 import click
 
 from edgekd.cli._options import (
-    as_json,
-    data_options,
-    output,
+    from_recipe,
     print_json,
     recipe_of,
-    restart,
     show_recipe,
     train_options,
 )
@@ -23,12 +20,8 @@ from edgekd.cli._options import (
 @click.option(
     "--teacher", metavar="NAME", required=True, help="NAME, or NAME:WEIGHTS to fine-tune."
 )
-@click.option("--recipe", metavar="NAME", help="A recipe's name or .toml file to start from.")
-@data_options
+@from_recipe
 @train_options
-@output
-@restart
-@as_json
 def teach(
     recipe: str | None,
     print_recipe: bool,

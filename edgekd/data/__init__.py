@@ -6,6 +6,7 @@ stands behind its name in ``--data NAME/REST``. ``edgekd.loading`` divides, deco
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,13 +34,16 @@ class Batch:
     """(B,) int64: which images of the split these are."""
     progress: float = 0.0
     """How far the training is, in [0, 1]."""
+    key: Tensor | None = None
+    """(B,) int64, always on the CPU: which view of which image each one is, ``index * views +
+    view`` of the loader's ``views``; ``None`` where they cannot be counted."""
 
     def to(self, device: Any) -> Batch:
         """The same on another torch device."""
         image, target, index = (
             tensor.to(device, non_blocking=True) for tensor in (self.image, self.target, self.index)
         )
-        return Batch(image, target, index, self.progress)
+        return Batch(image, target, index, self.progress, self.key)
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,25 @@ class Split:
     """Open image i: any size, any mode."""
     name: Callable[[int], str]
     """What to call image i in a message."""
+    stamp: Callable[[int], str] = lambda row: ""
+    """What changes when the file of image i is written anew; empty where nobody can tell."""
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def digest(self) -> str:
+        """Hash of the class and the name of every image, one after the other: they may be many."""
+        found = hashlib.sha256(self.targets.astype(np.int64).tobytes())
+        for row in range(len(self)):
+            found.update(f"{self.name(row)}\n".encode(errors="surrogateescape"))
+        return found.hexdigest()
+
+    def stamps(self) -> str:
+        """Hash of the stamps of all images."""
+        found = hashlib.sha256()
+        for row in range(len(self)):
+            found.update(f"{self.stamp(row)}\n".encode())
+        return found.hexdigest()
 
     def subset(self, indices: Indices) -> Split:
         """The images at ``indices``, in that order."""
@@ -62,6 +82,7 @@ class Split:
             self.targets[indices],
             lambda i: self.image(int(indices[i])),
             lambda i: self.name(int(indices[i])),
+            lambda i: self.stamp(int(indices[i])),
         )
 
 
@@ -96,6 +117,8 @@ class Loader(Protocol):
 
     targets: Tensor
     """(N,) int64: class of each image of the split."""
+    views: int
+    """In how many ways an image may be shown; 0 where they cannot be counted."""
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -104,4 +127,4 @@ class Loader(Protocol):
         """Batches ``start`` and after of epoch ``number``."""
 
     def digest(self) -> str:
-        """Hash of the pixels; of images that are streamed, of a few batches."""
+        """Hash of the pixels; of images that are streamed, of names, stamps and some of them."""

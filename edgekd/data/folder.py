@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from edgekd.data import Source, Split
+from edgekd.data._places import (
+    Names,
+    collect,
+    in_order,
+    is_beside,
+    members,
+    natural,
+    parted,
+    stamp_of,
+)
 from edgekd.errors import DataError
 
 __all__ = ["folder"]
@@ -21,8 +31,9 @@ SPLITS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-EXTENSIONS = (".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
-"""Read beside timm's own .png, .jpg and .jpeg."""
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
+_Found = tuple[Names, Callable[[int], bytes], Callable[[int], str]]
+EXPECTED = "Expected one subfolder a class, with images in it."
 
 
 def folder(rest: str) -> Source:
@@ -63,79 +74,91 @@ def _find(root: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _read(part: Path) -> tuple[tuple[str, ...], Split]:
-    """Class names in timm's order, and the images."""
-    from timm.data.readers import add_img_extensions, create_reader, get_img_extensions
-
-    add_img_extensions(EXTENSIONS)
-    packed = part.suffix == ".tar" and part.is_file()
-    if part.is_dir():
-        _refuse_empty_classes(part, get_img_extensions(as_set=True))
+    """Class names as people count them, and the images in the order of their names."""
     try:
-        # timm would else read a pickled index it may find beside a large tar
-        options: dict[str, Any] = {"cache_tarinfo": False} if packed else {}
-        reader = create_reader("", root=str(part), **options)
-    except (RuntimeError, ValueError, OSError, tarfile.TarError) as error:
-        # zip() of nothing is how timm meets a tar without images
-        reason = "no images" if isinstance(error, ValueError) else str(error).partition(". ")[0]
-        raise DataError(
-            f"{part} cannot be read: {reason}. Expected one subfolder a class, with images in it."
-        ) from error
-    pairs: dict[str, int] = getattr(reader, "class_to_idx", None) or reader.class_name_to_idx
-    labels = tuple(sorted(pairs, key=lambda label: pairs[label]))
-    targets = reader.targets if packed else [target for _, target in reader.samples]
-    names = [reader.filename(i) for i in range(len(targets))]
-    _refuse_mixed_places(part, names)
-    image = _from_tar(reader, part) if packed else _from_folder(reader)
-    return labels, Split(np.asarray(targets, np.int64), image, lambda i: f"{part}/{names[i]}")
+        names, read, stamp = _packed(part) if part.is_file() else _plain(part)
+    except (OSError, tarfile.TarError) as error:
+        reason = str(error).partition(". ")[0]
+        raise DataError(f"{part} cannot be read: {reason}. {EXPECTED}") from error
+    if not len(names):
+        raise DataError(f"{part} cannot be read: no images. {EXPECTED}")
+    if part.is_dir():
+        _refuse_empty_classes(part)
+    folders: dict[str, str] = {}  # and the first image in each
+    for name in names:
+        folders.setdefault(parted(name)[0], name)
+    _refuse_mixed_places(part, folders)
+    label = {folder: parted(folder)[1] for folder in folders}
+    labels = tuple(sorted(set(label.values()), key=lambda text: (natural(text), text)))
+    number = {folder: labels.index(label[folder]) for folder in folders}
+    targets = np.fromiter((number[parted(name)[0]] for name in names), np.int64, len(names))
+
+    def image(row: int) -> Image.Image:
+        return Image.open(io.BytesIO(read(row)))
+
+    return labels, Split(targets, image, lambda row: f"{part}/{names[row]}", stamp)
 
 
-def _from_folder(reader: Any) -> Callable[[int], Image.Image]:
-    def image(index: int) -> Image.Image:
-        file, _ = reader[index]
-        with file:
-            return Image.open(io.BytesIO(file.read()))
-
-    return image
-
-
-def _from_tar(reader: Any, tar: Path) -> Callable[[int], Image.Image]:
-    """Read an image where it stands in the tar.
-
-    Each reading has a handle of its own: timm's one has one position, which the threads and
-    processes that decode would move under one another.
-    """
-
-    def image(index: int) -> Image.Image:
-        member, _, inner = reader.samples[index]  # inner: of a tar in the tar
-        with tar.open("rb") as file:
-            file.seek(member.offset_data + (inner.offset_data if inner else 0))
-            return Image.open(io.BytesIO(file.read(member.size)))
-
-    return image
+def _plain(part: Path) -> _Found:
+    """The images below a folder: their names in it, how to read one, and its stamp."""
+    names = Names(_walk(part))
+    names = names.at(in_order(names))
+    return (
+        names,
+        lambda row: (part / names[row]).read_bytes(),
+        lambda row: stamp_of(part / names[row]),
+    )
 
 
-def _refuse_mixed_places(part: Path, names: Sequence[str]) -> None:
+def _walk(part: Path) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, _, files in os.walk(part, onerror=refuse, followlinks=True):
+        inside = Path(place).relative_to(part).as_posix()
+        above = "" if inside == "." else f"{inside}/"
+        for file in files:
+            if _is_image(file):
+                yield above + file
+
+
+def _packed(part: Path) -> _Found:
+    """The images of a tar: their names in it, how to read one where it stands, and its stamp."""
+    if part.suffix.lower() != ".tar":
+        raise tarfile.ReadError("it is neither a folder nor a .tar")
+    found = ((0, member) for member in members(part) if _is_image(member.name))
+    places, names = collect([part], found)
+    order = in_order(names)
+    places = places.at(order)
+    return names.at(order), places.read, places.stamp
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS and not is_beside(name)
+
+
+def _refuse_mixed_places(part: Path, folders: Mapping[str, str]) -> None:
     """All class folders must lie in one folder.
 
     Deeper ones would be merged by their last name, and stray images make a nameless class.
     """
-    home: tuple[str, ...] | None = None
-    for name in names:
-        *above, label, _ = ("", *PurePosixPath(name).parts)
-        home = tuple(above) if home is None else home
-        if not label or tuple(above) != home:
+    home: str | None = None
+    for folder, name in folders.items():
+        above, label = parted(folder)
+        home = above if home is None else home
+        if label in ("", ".") or above != home:
             raise DataError(
                 f"the image {name} in {part} does not lie in a class folder beside the others. "
                 "Expected one folder a class, all in the same place; move it."
             )
 
 
-def _refuse_empty_classes(part: Path, extensions: set[str]) -> None:
+def _refuse_empty_classes(part: Path) -> None:
     """A class folder without images is most often a mistake: a wrong path, an aborted copy."""
     for place in sorted(part.iterdir()):
         if not place.is_dir() or place.name.startswith("."):
             continue
-        if not any(file.suffix.lower() in extensions for file in place.rglob("*.*")):
+        if not any(_is_image(file.name) for file in place.rglob("*.*")):
             raise DataError(
                 f"the class folder {place} has no images. Put some in, or remove the folder."
             )
@@ -151,4 +174,4 @@ def _renumbered(part: Path, labels: tuple[str, ...]) -> Split:
             "Expected the same class folders in both."
         )
     number = np.array([labels.index(label) for label in own])
-    return Split(number[split.targets], split.image, split.name)
+    return Split(number[split.targets], split.image, split.name, split.stamp)

@@ -1,9 +1,13 @@
-"""WebDataset shards with an _info.json, such as wds/FOLDER (pip install webdataset)."""
+"""WebDataset shards with an _info.json, such as wds/FOLDER."""
 
 from __future__ import annotations
 
+import io
 import json
-from importlib.util import find_spec
+import tarfile
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +15,31 @@ import numpy as np
 from PIL import Image
 
 from edgekd.data import Source, Split
+from edgekd.data._places import Member, collect, members
 from edgekd.errors import DataError
 
 __all__ = ["wds"]
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+IMAGES = ("jpg", "png", "webp", "jpeg")
+"""What an image may be called, the first first, where a sample has several."""
 
 
 def wds(rest: str) -> Source:
-    """Through timm's reader; the shards are read once, in order, into memory.
+    """Each shard's headers are read once; images are read where they stand, when they are shown.
 
     ``_info.json`` lists the shards of each split with their lengths, as timm documents, and may
-    hold ``class_names``.
+    hold ``class_names``. The class of a sample is in its ``.cls``, or in its ``.json`` under the
+    name that the split calls ``alt_label``. Shards are plain files: an address or a command, as
+    the package ``webdataset`` would follow, is not opened.
 
     Raises:
-        DataError: no such folder or description, the package is missing, or samples are.
+        DataError: no such folder or description, or shards that are not what it says.
     """
     root = Path(rest)
     try:
         info: dict[str, Any] = json.loads((root / "_info.json").read_text("utf-8"))
-        listed = set(info.get("splits", {}))
+        listed = dict(info.get("splits", {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
             f"{root / '_info.json'} cannot be read: {error}. Expected shards and a description "
@@ -39,7 +48,7 @@ def wds(rest: str) -> Source:
     if "train" not in listed:
         raise DataError(f"{root / '_info.json'} lists no split named train.")
     found = {
-        split: _split(root, name)
+        split: _split(_Shards.read(root, name, listed[name]))
         for split, names in SPLITS.items()
         for name in names
         if name in listed
@@ -54,24 +63,118 @@ def wds(rest: str) -> Source:
     return Source(tuple(labels), found)
 
 
-def _split(root: Path, name: str) -> Split:
-    if find_spec("webdataset") is None:
-        raise DataError(
-            "--data wds/... needs the package webdataset, which is not installed: "
-            "pip install webdataset"
-        )
-    from timm.data.readers import create_reader
+@dataclass(frozen=True)
+class _Shards:
+    """What a description says of one split."""
 
+    root: Path
+    name: str
+    files: tuple[Path, ...]
+    lengths: tuple[int, ...]
+    label: str
+    """The field of a sample's ``.json`` with its class; empty: it is in its ``.cls``."""
+
+    @classmethod
+    def read(cls, root: Path, name: str, table: Any) -> _Shards:
+        try:
+            files = tuple(root / str(file) for file in table["filenames"])
+            lengths = tuple(int(length) for length in table["shard_lengths"])
+            total, label = int(table.get("num_samples", sum(lengths))), table.get("alt_label", "")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{root / '_info.json'} does not describe the shards of {name}: {error}. "
+                'Expected {"filenames": [...], "shard_lengths": [...]}.'
+            ) from error
+        if len(files) != len(lengths) or sum(lengths) != total or not total:
+            raise DataError(
+                f"{root / '_info.json'} lists {len(files)} shards of {name}, {len(lengths)} "
+                f"lengths, {sum(lengths)} images together, and {total} in num_samples. "
+                "Correct the lengths."
+            )
+        return cls(root, name, files, lengths, str(label or ""))
+
+
+def _split(shards: _Shards) -> Split:
+    targets = array("q")
+
+    def samples() -> Iterator[tuple[int, Member]]:
+        for number, file in enumerate(shards.files):
+            found = 0
+            for image, target in _samples(file, shards.label):
+                targets.append(target)
+                yield number, image
+                found += 1
+            if found != shards.lengths[number]:
+                raise DataError(
+                    f"{file} holds {found} {shards.name} images, its _info.json says "
+                    f"{shards.lengths[number]}. Replace the damaged shard, or correct the lengths."
+                )
+
+    places, names = collect(shards.files, samples())
+
+    def image(row: int) -> Image.Image:
+        return Image.open(io.BytesIO(places.read(row)))
+
+    def name(row: int) -> str:
+        return f"{shards.files[places.file[row]]}/{names[row]}"
+
+    return Split(np.frombuffer(targets, np.int64), image, name, places.stamp)
+
+
+def _samples(shard: Path, label: str) -> Iterator[tuple[Member, int]]:
+    """The image and the class of each sample: files beside one another, called alike.
+
+    Raises:
+        DataError: the shard cannot be read, or a sample has no image or no class.
+    """
     try:
-        reader = create_reader("wds/", root=str(root), split=name)
-        pairs: list[tuple[Image.Image, int]] = list(reader)
-    except (RuntimeError, OSError, ValueError, KeyError) as error:
-        raise DataError(f"the shards in {root} cannot be read: {error}") from error
-    # the reader skips samples it cannot decode; a shorter set must not pass for the whole
-    if len(pairs) != reader.num_samples:
+        with shard.open("rb") as file:
+            for key, parts in _grouped(shard):
+                found = [parts[end] for end in IMAGES if end in parts]
+                said = parts.get("json" if label else "cls")
+                if not found or said is None:
+                    raise ValueError(
+                        f"the sample {key} has {', '.join(sorted(parts))}; expected one of "
+                        f"{', '.join(IMAGES)}, and {'json' if label else 'cls'}"
+                    )
+                file.seek(said.start)
+                yield found[0], _class(key, file.read(said.size), label)
+    except (OSError, tarfile.TarError, ValueError) as error:
         raise DataError(
-            f"{root} holds {len(pairs)} readable {name} images, its _info.json says "
-            f"{reader.num_samples}. Replace the damaged shard, or correct the lengths."
-        )
-    targets = np.array([target for _, target in pairs], np.int64)
-    return Split(targets, lambda i: pairs[i][0], lambda i: f"{root} {name}[{i}]")
+            f"the shard {shard} cannot be read: {error}. Replace it, or take it out of _info.json."
+        ) from error
+
+
+def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Neighbours whose names are one up to the first dot, by what follows it.
+
+    Names that begin with two underscores are of the shard, and of none of its samples.
+    """
+    last, parts = "", dict[str, Member]()
+    for member in members(shard):
+        if member.name.startswith("__"):
+            continue
+        folder, slash, own = member.name.rpartition("/")
+        stem, _, end = own.partition(".")
+        key, end = folder + slash + stem, end.lower()
+        if key != last and parts:
+            yield last, parts
+            parts = {}
+        if end in parts:
+            raise ValueError(f"the sample {key} has two files .{end}")
+        last, parts[end] = key, member
+    if parts:
+        yield last, parts
+
+
+def _class(key: str, said: bytes, label: str) -> int:
+    try:
+        found = int(json.loads(said)[label]) if label else int(said)
+    except (KeyError, TypeError, ValueError) as error:
+        where = f"the field {label} of its json" if label else "its cls"
+        raise ValueError(
+            f"{where} does not tell the class of the sample {key}: {error}; expected a number"
+        ) from error
+    if found < 0:
+        raise ValueError(f"the class of the sample {key} is {found}; expected 0 or more")
+    return found

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgekd.deploy.measured import Measured
+from edgekd.deploy.settings import CPU
 
 SERVICE = "edgekd.service"
 PROGRAMS = ("infer.py", "pictures.py", "engine.py")
@@ -46,6 +47,9 @@ def requirements(runtime: Mapping[str, Any], measured: Measured | None) -> str:
 def unit(runtime: Mapping[str, Any]) -> str:
     """A systemd unit that classifies a camera's frames; where it lies follows its own name."""
     devices = "DevicePolicy=closed\nDeviceAllow=char-video4linux rw\n"
+    cache = ""
+    if runtime["provider"] == CPU:  # whose engine keeps the optimised graph there
+        cache = "CacheDirectory=%N\nEnvironment=XDG_CACHE_HOME=%C/%N\n"
     if "CPU" not in runtime["provider"]:
         devices = "# the GPU's devices have many names, so that none is closed\n"
     return f"""\
@@ -59,7 +63,7 @@ Description=Classify the frames of a camera
 WorkingDirectory=/opt/%N
 ExecStart=/opt/%N/venv/bin/python infer.py --camera 0 --json
 Environment=PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
-Restart=on-failure
+{cache}Restart=on-failure
 RestartSec=5
 
 DynamicUser=yes
@@ -102,6 +106,12 @@ def readme(
     found = "It was not measured on a device yet."
     if measured is not None:
         found = f"Measured on {plain(measured.machine)}: {measured.found}."
+    kept = ""
+    if config["runtime"]["provider"] == CPU:
+        kept = (
+            "- The first start keeps the optimised graph in `~/.cache/edgekd/sessions`; it is no "
+        )
+        kept += "error where it cannot.\n"
     return f"""\
 # `{network}` in {precision}, {len(manifest["labels"])} classes, {width}x{height} pixels
 
@@ -113,7 +123,7 @@ def readme(
 - {found} `MODEL_CARD.md` has accuracy, conditions and limits.
 - As a service: the first lines of `{SERVICE}`.
 - `config.json` has threads and CPUs; `sha256sum -c SHA256SUMS` says whether all is as it was made.
-"""
+{kept}"""
 
 
 def licence() -> str:

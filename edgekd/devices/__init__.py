@@ -7,7 +7,6 @@ import hashlib
 import json
 import secrets
 import socket
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgekd.devices._following import Following
 from edgekd.devices._hosts import configured
 from edgekd.devices._packing import pack_agent as pack_agent
 from edgekd.errors import DeviceError, UnknownNameError, UsageError
+from edgekd.files import temporary
 
 AGENT = 2  # the version of the agent's job that is written here
 PATIENCE_S = 240.0
@@ -134,8 +134,8 @@ def ship(
     limits = {"limit_s": timeout, "alone_s": device.alone_s, "owner": _owner()}
     waiting = float((job.get("policy") or {}).get("wait_s") or 0.0)
     try:
-        with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-            agent, work = Path(folder) / "agent.zip", Path(folder) / "job.json"
+        with temporary() as folder:
+            agent, work = folder / "agent.zip", folder / "job.json"
             pack_agent(agent)
             work.write_text(json.dumps({**job, **limits}, sort_keys=True), "utf-8")
             zipped = f"{address(agent).partition('/')[0]}-{agent.name}"

@@ -20,7 +20,7 @@ from edgekd.devices._listening import listen
 from edgekd.devices._refusals import colon, others, shared, unwritable
 from edgekd.devices._scripts import MARK
 from edgekd.errors import DeviceError, LinkError, UsageError
-from edgekd.files import flush
+from edgekd.files import flush, held_folder, sweep
 
 __all__ = ["Local"]
 
@@ -32,8 +32,16 @@ OURS = re.compile(
 VENV = re.compile("venv-[0-9a-f]{12}")
 
 
-def _private_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="edgekd-device-"))
+def _private_folder() -> tuple[Path, int]:
+    """A new folder and its lock; those of killed processes go."""
+    place = Path(tempfile.gettempdir())
+    sweep(place, depth=0)
+    return held_folder(place)
+
+
+def _end(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
 
 
 class Local:
@@ -60,11 +68,15 @@ class Local:
         self._private = not folder
         if ":" in folder:
             raise UsageError(colon(folder))
-        self.folder = Path.home() / Path(folder).expanduser() if folder else _private_folder()
+        lock = None
+        if folder:
+            self.folder = Path.home() / Path(folder).expanduser()
+        else:
+            self.folder, lock = _private_folder()
         if Path.home().resolve().is_relative_to(self.folder.resolve()):
             raise UsageError(f"{self.name}: {shared(folder)}")
-        if self._private:
-            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        if lock is not None:
+            weakref.finalize(self, _end, self.folder, lock)
 
     def missing(self, sizes: Mapping[str, int]) -> list[str]:
         places = {remote: self._inside(remote) for remote in sizes}

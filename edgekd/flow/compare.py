@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Comparison:
     """What to compare, and where."""
 
     recipes: Mapping[str, Recipe]
-    """By the text of its method; alike in all else. Their seed is the first one."""
+    """By the text of its method; alike in all else. Their seed is the first one. With an order of
+    the images (``data.order``), which is then that of all seeds, all train in one lockstep."""
     seeds: int
     """How many."""
     out: Path
@@ -58,9 +59,10 @@ class Comparison:
 def compare(asked: Comparison) -> dict[str, Any]:
     """Train the student with every method and seed, and alone; write the figures and the report.
 
-    All methods of a seed train in lockstep, and ask the teacher once a batch. Each student is bit
-    for bit the one that ``distill`` makes with that method and seed. What is finished in the folder
-    is taken as it is.
+    All students that are shown the same batches train in lockstep, and ask the teacher once a
+    batch: the methods of a seed, or those of all seeds where ``data.order`` is set. Each student is
+    bit for bit the one that ``distill`` makes with that method, seed and order. What is finished in
+    the folder is taken as it is.
 
     Returns:
         What ``compare.json`` holds, with the report's paths under ``report``.
@@ -79,10 +81,9 @@ def compare(asked: Comparison) -> dict[str, Any]:
         asked.watch.say(note)
     check_methods(asked.recipes, splits)
     runs: dict[str, list[Run]] = {text: [] for text in asked.recipes}
-    places = [_places(asked, splits, number) for number in range(asked.seeds)]
-    for place in places:
-        for text, run in _train(asked, place, splits).items():
-            runs[text].append(run)
+    for sitting in _sittings(_places(asked, splits)):
+        for place, run in _train(asked, sitting, splits):
+            runs[place.text].append(run)
     found = _summary(asked, splits, runs)
     write_json(asked.out / SUMMARY, found)
     paths = report.write(asked.out)
@@ -93,6 +94,8 @@ def compare(asked: Comparison) -> dict[str, Any]:
 class _Place:
     """One method and seed: its job, and what its folder holds of it already."""
 
+    text: str
+    """The method's."""
     job: Job
     known: str
     finished: Artifact | None
@@ -119,18 +122,28 @@ def _with_alone(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
     return {ALONE: recipes.get(ALONE, replace(shared, method=LABELS)), **recipes}
 
 
-def _places(asked: Comparison, splits: Splits, number: int) -> dict[str, _Place]:
-    """The folders of one seed, and what is in them.
+def _places(asked: Comparison, splits: Splits) -> list[_Place]:
+    """The folders, seed by seed, and what is in them.
 
     Raises:
         UsageError: that is of another recipe.
     """
-    teacher, found = teacher_of(asked.shared, splits.labels), {}
-    for text, recipe in asked.recipes.items():
-        job = _job(asked, text, recipe.train.seed + number)
-        known = job.fingerprint(teacher, splits)
-        found[text] = _Place(job, known, job.finished(known))
+    teacher, found = teacher_of(asked.shared, splits.labels), []
+    for number in range(asked.seeds):
+        for text, recipe in asked.recipes.items():
+            job = _job(asked, text, recipe.train.seed + number)
+            known = job.fingerprint(teacher, splits)
+            found.append(_Place(text, job, known, job.finished(known)))
     return found
+
+
+def _sittings(places: Sequence[_Place]) -> list[list[_Place]]:
+    """Those who are shown the same batches, together."""
+
+    def order(place: _Place) -> int:
+        return place.job.recipe.data.order_of(place.job.train.seed)
+
+    return [list(alike) for _, alike in groupby(places, order)]
 
 
 def _job(asked: Comparison, text: str, seed: int) -> Job:
@@ -149,40 +162,43 @@ def _job(asked: Comparison, text: str, seed: int) -> Job:
     )
 
 
-def _train(asked: Comparison, places: Mapping[str, _Place], splits: Splits) -> dict[str, Run]:
-    """All methods of one seed that are not finished yet, in lockstep."""
-    left = {text: place for text, place in places.items() if place.finished is None}
-    made: dict[str, Artifact | EdgeKDError] = {}
-    if left:
-        # a network that was tapped before would be slower each time
-        made = _lockstep(list(left), left, teacher_of(asked.shared, splits.labels), splits)
-    found = {}
-    for text, place in places.items():
+def _train(asked: Comparison, places: Sequence[_Place], splits: Splits) -> list[tuple[_Place, Run]]:
+    """All of a sitting that are not finished yet, in lockstep."""
+    left = [place for place in places if place.finished is None]
+    # a network that was tapped before would be slower each time
+    made = iter(_lockstep(left, teacher_of(asked.shared, splits.labels), splits) if left else ())
+    found = []
+    for place in places:
         seed, folder = place.job.train.seed, place.job.out.relative_to(asked.out).as_posix()
-        result = place.finished or made[text]
+        result = place.finished or next(made)
         if isinstance(result, EdgeKDError):
             failed = _told(result, place.job)
-            asked.watch.say(f"{text} (seed {seed}) is out: {failed}")
-            found[text] = Run(seed, folder, None, failed)
+            asked.watch.say(f"{place.text} (seed {seed}) is out: {failed}")
+            found.append((place, Run(seed, folder, None, failed)))
         else:
-            found[text] = Run(seed, folder, result)
+            found.append((place, Run(seed, folder, result)))
     return found
 
 
 def _lockstep(
-    texts: Sequence[str], places: Mapping[str, _Place], teacher: Backbone, splits: Splits
-) -> dict[str, Artifact | EdgeKDError]:
-    first = prepare(places[texts[0]].job, teacher, splits, places[texts[0]].known)
-    lessons = [first] + [
-        prepare(places[text].job, teacher, splits, places[text].known, beside=first)
-        for text in texts[1:]
-    ]
-    tells, watch = [lesson.job.tell for lesson in lessons], first.job.watch
+    places: Sequence[_Place], teacher: Backbone, splits: Splits
+) -> list[Artifact | EdgeKDError]:
+    watch, seeds = places[0].job.watch, {place.job.train.seed for place in places}
+    if len(seeds) > 1:
+        watch.say(
+            f"{len(places)} students of {len(seeds)} seeds train side by side, all in memory at "
+            "once, and ask the teacher once a batch"
+        )
+    lessons: list[Lesson] = []
+    for place in places:
+        beside = lessons[0] if lessons else None
+        lessons.append(prepare(place.job, teacher, splits, place.known, beside))
+    tells = [lesson.job.tell for lesson in lessons]
     results = Together([lesson.task for lesson in lessons], tells, watch.say).run()
-    return {
-        text: result if isinstance(result, DivergedError) else _concluded(lesson, result)
-        for text, lesson, result in zip(texts, lessons, results, strict=True)
-    }
+    return [
+        result if isinstance(result, DivergedError) else _concluded(lesson, result)
+        for lesson, result in zip(lessons, results, strict=True)
+    ]
 
 
 def _concluded(lesson: Lesson, trained: Trained) -> Artifact | GateError:
@@ -209,7 +225,7 @@ def _summary(
 ) -> dict[str, Any]:
     shared = asked.shared
     looking = {text for text, recipe in asked.recipes.items() if _looks(recipe)}
-    methods, teacher_ms = figures_of(runs, ALONE, looking)
+    methods, asked_teacher = figures_of(runs, ALONE, looking)
     seeds = [run.seed for run in runs[ALONE]]
     known = _job(asked, ALONE, 0).fingerprint(teacher_of(shared, splits.labels), splits)
     looks = looks_at(asked.out / SUMMARY, seeds, known)
@@ -232,11 +248,24 @@ def _summary(
         },
         "epochs": shared.train.epochs,
         "seeds": seeds,
+        "order": _order(shared.data.order, len(seeds)),
         "methods": methods,
-        "teacher_ms_per_step": teacher_ms,
+        **asked_teacher,
         "looks": looks,
         "winner": winner_of(methods, right, [len(look["seeds"]) for look in looks]),
     }
+
+
+def _order(seed: int, seeds: int) -> dict[str, Any] | None:
+    """Where the images come in one order for all seeds, which, and what that leaves out."""
+    if seed < 0 or seeds < 2:
+        return None
+    sentence = (
+        f"All seeds saw the same batches, shuffled and augmented by seed {seed}: they differ in "
+        "first weights and in what a method draws, and what another order of the images would "
+        "change is in no interval."
+    )
+    return {"seed": seed, "sentence": sentence}
 
 
 def _looks(recipe: Recipe) -> bool:

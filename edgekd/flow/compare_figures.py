@@ -67,15 +67,17 @@ class Run:
 
 def figures_of(
     runs: Mapping[str, Sequence[Run]], alone: str, looking: Collection[str]
-) -> tuple[list[Figures], float | None]:
-    """The table of methods, and what the teacher's forward pass takes, in ms a step.
+) -> tuple[list[Figures], Figures]:
+    """The table of methods; what the teacher takes, in ms a step, and how often it was remembered.
 
     Args:
         runs: of each method, one a seed, in the same order.
         alone: the method without a teacher.
         looking: the methods that look at the teacher.
     """
-    teacher = _median(run.together.get("teacher_ms_per_step") for of in runs.values() for run in of)
+    noted = [run.together for several in runs.values() for run in several]
+    keys = ("teacher_ms_per_step", "teacher_hits")
+    teacher = {key: _median(facts.get(key) for facts in noted) for key in keys}
     found = []
     for text, several in runs.items():
         own = _median(run.together.get("ms_per_step") for run in several)

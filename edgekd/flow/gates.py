@@ -13,27 +13,57 @@ from edgekd.intervals import paired_difference, wilson
 from edgekd.models import Backbone
 from edgekd.trainer import Scores
 
+TELLING = 20
+"""Images; fewer say nothing of a teacher."""
+LEAST_WAY, LITTLE_WAY = 1 / 20, 1 / 5
+"""From the most frequent class to perfection: less is refused, and less is warned of."""
+
 
 def check_teacher(teacher: Backbone, scores: Scores) -> None:
+    """Refuse a teacher that answers with infinities, or that :func:`check_knowing` refuses.
+
+    Raises:
+        GateError: with the accuracy found and the one expected.
+    """
+    check_answers(teacher, scores)
+    check_knowing(teacher.name, int(scores.correct.sum()), scores.targets)
+
+
+def check_knowing(teacher: str, right: int, targets: NDArray[np.int64]) -> str:
     """Refuse a teacher that knows hardly more than always naming the most frequent class.
 
     The 99.8 % Wilson interval of its accuracy must lie above the share of that class, and the
     accuracy at least a twentieth of the way from there to perfection. Fewer than 20 images tell
     nothing, and stop nobody.
 
+    Args:
+        teacher: its name.
+        right: validation images that it is right on.
+        targets: the classes of all of them.
+
+    Returns:
+        A sentence on one that passes and yet knows little, or of which nothing is known; else
+        nothing.
+
     Raises:
         GateError: with the accuracy found and the one expected.
     """
-    check_answers(teacher, scores)
-    chance = float(np.bincount(scores.targets).max() / scores.n)
-    surely = wilson(int(scores.correct.sum()), scores.n, confidence=0.998).lo
-    if scores.n >= 20 and (surely <= chance or scores.top1 < chance + (1 - chance) / 20):
+    n = len(targets)
+    chance, top1 = float(np.bincount(targets).max() / n), right / n
+    way = (top1 - chance) / (1 - chance) if chance < 1 else 1.0
+    found = (
+        f"the teacher {teacher} is right on {top1:.1%} of {n} validation images; naming the most "
+        f"frequent class is right on {chance:.1%}"
+    )
+    if n < TELLING:
+        return f"{found}. So few images do not tell whether it knows anything"
+    if wilson(right, n, confidence=0.998).lo <= chance or way < LEAST_WAY:
         raise GateError(
-            f"the teacher {teacher.name} is right on {scores.top1:.1%} of {scores.n} validation "
-            f"images; naming the most frequent class is right on {chance:.1%}. Expected clearly "
-            "more: a teacher at chance teaches noise. Train or fine-tune it with edgekd teach, or "
-            "check that its classes are in the order of this data's."
+            f"{found}. Expected clearly more: a teacher at chance teaches noise. Train or "
+            "fine-tune it with edgekd teach, or check that its classes are in the order of this "
+            "data's."
         )
+    return f"{found}. That is little to learn from" if way < LITTLE_WAY else ""
 
 
 def check_answers(network: Backbone, scores: Scores) -> None:

@@ -6,22 +6,34 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from edgekd.agent.cores import cpu_model
 from edgekd.data import Loader
 from edgekd.files import sha256
 from edgekd.loading import Splits
 from edgekd.models import Backbone
 from edgekd.recipe import Data, Network, Train
+from edgekd.trainer import memo
+from edgekd.trainer.collective import has_gpu
 from edgekd.trainer.precision import resolve
 
-CARELESS = {"workers", "checkpoint_minutes", "log_steps", "trackers"}
+CARELESS = {"workers", "checkpoint_minutes", "log_steps", "trackers", "cache_gb"}
 """Settings that decide what is told about a training, not what comes out of it."""
-UNSET = {"quantise": ""}
+PREPARING = ("Pillow", "timm", "torchvision")
+"""Packages whose versions may decide what a picture's pixels are, or what a network computes."""
+UNSET = {
+    "quantise": "",
+    "order": -1,
+    "teacher_views": 0,
+    "compile": False,
+    "shard_teacher": False,
+}
 """Settings that came later: where they ask for nothing, a training is the one it was before."""
 
 
@@ -65,7 +77,28 @@ def teachings(
         "shown": student.preprocess.to_dict(),
         "drawn": drawn,
         "data": _deciding(asdict(data)),
-        "images": [loader.digest(), loader.targets.tolist()],
+        "images": [loader.digest(), hashlib.sha256(loader.targets.numpy().data).hexdigest()],
+    }
+    return _hash(content)
+
+
+def answers(
+    teacher: Backbone, student: Backbone, train: Train, data: Data, augment: str, loader: Loader
+) -> str:
+    """Hash of all that decides what a teacher says to the view that a key stands for.
+
+    Not of batches, seeds and epochs: answers to a view do not depend on when it is shown. But of
+    the machine, whose rounding they have.
+    """
+    order = data.order_of(train.seed) if data.teacher_views else None
+    content = {
+        "version": memo.VERSION,
+        "teacher": (teacher.name, hash_of(teacher.model), teacher.preprocess.to_dict()),
+        "shown": student.preprocess.to_dict(),
+        "precision": [resolve(train.precision), train.compile, *_machine()],
+        "prepared": {package: version(package) for package in PREPARING},
+        "views": [augment, loader.views, data.teacher_views, order],
+        "images": [type(loader).__name__, loader.digest(), len(loader.targets)],
     }
     return _hash(content)
 
@@ -80,6 +113,15 @@ def hash_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _machine() -> list[Any]:
+    """What decides how numbers are rounded here."""
+    if has_gpu():
+        flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        return [torch.__version__, torch.cuda.get_device_name(), *flags]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return [torch.__version__, cpu_model(), capability, torch.get_num_threads()]
+
+
 def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -89,10 +131,9 @@ def _named(network: Network) -> list[Any]:
 
 
 def _images(splits: Splits) -> list[Any]:
-    """Class names, and class and name of every image of every split."""
+    """Class names, and a hash of class and name of every image of every split."""
     held = (splits.train, splits.validation, splits.test)
-    targets = [split.targets.tolist() for split in held]
-    return [splits.labels, targets, [[split.name(i) for i in range(len(split))] for split in held]]
+    return [splits.labels, *(split.digest() for split in held)]
 
 
 def _content(weights: str) -> list[str]:

@@ -16,10 +16,12 @@ from edgekd.errors import UsageError
 from edgekd.files import check_folder, sweep
 from edgekd.flow.choosing import check_table
 from edgekd.flow.identity import fingerprint
+from edgekd.flow.launch import wrote
 from edgekd.loading import Splits
 from edgekd.models import Backbone
 from edgekd.recipe import Network, Recipe, Train
 from edgekd.trainer import RESULT, check, checkpoint
+from edgekd.trainer.collective import meet, shared
 from edgekd.watching import Watch
 
 METRICS = "training/metrics.jsonl"
@@ -75,9 +77,16 @@ class Job:
         Raises:
             UsageError: that of another one is.
         """
-        sweep(self.out)  # of a sitting that was killed
-        if self.restart or not artifact.is_artifact(self.out):
+        if not shared(meet().is_main and self._settle(known)):
             return None
+        self.tell(1, 1, f"already trained, in {self.out}")
+        return Artifact.open(self.out)
+
+    def _settle(self, known: str) -> bool:
+        """Put away what a killed sitting left; whether the finished artifact is there."""
+        sweep(self.out)
+        if self.discards or not artifact.is_artifact(self.out):
+            return False
         found = Artifact.open(self.out)
         if found.manifest.get("fingerprint") != known:
             raise UsageError(
@@ -86,8 +95,12 @@ class Job:
             )
         write_card(self.out)  # which a kill may have kept from being written
         self.close()  # where it was killed between the manifest and this
-        self.tell(1, 1, f"already trained, in {self.out}")
-        return found
+        return True
+
+    @property
+    def discards(self) -> bool:
+        """Whether what the folder holds is to be thrown away, and was not yet."""
+        return self.restart and not wrote(self.out / METRICS)
 
     def clear(self) -> None:
         """Delete what a training left in the folder; whatever else lies there stays."""

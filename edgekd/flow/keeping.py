@@ -17,6 +17,7 @@ from edgekd.intervals import paired_difference
 from edgekd.models import Backbone, licences, weights
 from edgekd.recipe import Recipe
 from edgekd.trainer import Scores
+from edgekd.trainer.collective import meet, wait
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "safetensors", "numpy")
 
@@ -61,11 +62,13 @@ def keep(
         "fingerprint": origin.fingerprint,
     }
     answers = {"split": "test", **_said(test), "validation": _said(validation)}
-    with artifact.create(out, manifest) as folder:
-        weights.write(backbone.model, folder / "model.safetensors")
-        write_text(folder / "recipe.toml", origin.recipe.to_toml())
-        write_json(folder / "answers.json", answers)
-    write_card(out)
+    if meet().is_main:
+        with artifact.create(out, manifest) as folder:
+            weights.write(backbone.model, folder / "model.safetensors")
+            write_text(folder / "recipe.toml", origin.recipe.to_toml())
+            write_json(folder / "answers.json", answers)
+        write_card(out)
+    wait()
     return Artifact.open(out)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from edgekd.devices import Device, reach
 from edgekd.errors import UsageError
-from edgekd.files import check_folder, write_json, write_text
+from edgekd.files import check_folder, temporary, write_json, write_text
 from edgekd.flow.gallery import Gallery, SplitName
 from edgekd.flow.grouping import groups_of, model_file
 from edgekd.flow.references import find_references
@@ -103,8 +102,8 @@ def observe(
         for name, place in zip(names, _reached(names), strict=True)
     ]
     watch = watch or Silent()
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        gallery = _prepared(Path(folder), truth, models, seats, watch)
+    with temporary() as folder:
+        gallery = _prepared(folder, truth, models, seats, watch)
         references = {}
         if truth is not None and gallery is not None:
             references = find_references(models, truth.reference, gallery, watch)

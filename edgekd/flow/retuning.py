@@ -124,6 +124,7 @@ def _train(network: Artifact, recipe: Recipe, options: Export, scheme: str) -> T
         warmup_epochs=0.0,  # it begins where it ended, and lower
         ema=0.0,  # an average over so few steps would be the network as it was
         precision="fp32",
+        compile=False,  # no graph holds the rounding
     )
 
 

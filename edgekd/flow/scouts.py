@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,11 @@ from edgekd.agent import facts
 from edgekd.budget import ACCURACY, Budget
 from edgekd.devices import reach
 from edgekd.errors import DeviceError, UsageError
-from edgekd.files import check_folder, write_json
+from edgekd.files import check_folder, temporary, write_json
 from edgekd.flow.boarding import look_at, packages
 from edgekd.flow.policies import policy_for
 from edgekd.flow.targeting import check_reachable, target_of
+from edgekd.profiling import Policy
 from edgekd.recipe import Data
 from edgekd.scouting.candidates import Candidate, read_candidates
 from edgekd.scouting.efforts import efforts
@@ -104,18 +104,18 @@ def scout(asked: Scouting, out: Path | None, watch: Watch) -> dict[str, Any]:
     device, policy = reach(asked.device), policy_for(asked.device, asked.said)
     candidates = read_candidates(asked.spaces, asked.sizes, asked.size, asked.classes)
     entries = [Entry(each, how) for each in candidates for how in asked.precisions]
+    survey = look_at(device)
+    has = packages(survey)
+    _check_meter(asked, policy, survey["meters"])
     many = f"{len(entries)} candidate{'s' * (len(entries) > 1)}"
     watch.say(f"{many} on {asked.device}: {', '.join(asked.spaces)}")
     _say_what_is_left_out(asked.budget, watch)
-    survey = look_at(device)
-    has = packages(survey)
-    _check_meter(asked, survey)
     store = Store(environment(asked.device, survey["device"], has, policy), asked.classes)
     if asked.restart:
         store.forget(entries)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+    with temporary() as folder:
         sketcher = sketching(asked.classes, target_of(asked.device))
-        files = Files(sketcher, store, Path(folder), _apart(survey["device"]))
+        files = Files(sketcher, store, folder, _apart(survey["device"]))
         stand = Stand(device, policy, files, store, watch)
         raced, noise = _raced(asked, entries, stand, watch)
     said = _said(asked, raced, noise, survey["device"])
@@ -203,15 +203,31 @@ def _say_if_busy(said: Mapping[str, Any], watch: Watch) -> None:
         )
 
 
-def _check_meter(asked: Scouting, survey: Mapping[str, Any]) -> None:
-    """Refuse, before minutes are spent, a bound on energy where nothing measures it."""
+def _check_meter(asked: Scouting, policy: Policy, meters: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse, before minutes are spent, a bound on energy where nothing measures it.
+
+    As the agent chooses a meter: that of a graphics card counts where the card does the work.
+
+    Args:
+        asked: its budget says whether energy is bounded.
+        policy: says what computes.
+        meters: those that answer there, as its survey says.
+
+    Raises:
+        UsageError: none of them sees what computes.
+    """
     named = {clause.metric for clause in asked.budget.clauses} if asked.budget is not None else ()
-    if "j_per_inf" in named and not survey["meters"]:
-        raise UsageError(
-            f"the budget bounds j_per_inf, and {asked.device} has no meter that can be read "
-            f"(edgekd device doctor {asked.device}). Leave the clause out, or choose another "
-            "device."
-        )
+    if "j_per_inf" not in named:
+        return
+    on_gpu = not policy.provider.startswith("CPU")
+    if any(on_gpu or not meter["name"].startswith("nvml") for meter in meters):
+        return
+    what = "its GPU" if on_gpu else "its CPU"
+    raise UsageError(
+        f"the budget bounds j_per_inf, and {asked.device} has no meter that can be read of {what}, "
+        f"which computes (edgekd device doctor {asked.device} says which there are). Energy is "
+        "measured and never estimated: leave the clause out, or name a --device with a meter."
+    )
 
 
 def _said(

@@ -16,10 +16,12 @@ from edgekd.errors import UsageError
 from edgekd.files import writing
 from edgekd.flow import gates
 from edgekd.flow.choosing import check_peer, is_auto, method_of
-from edgekd.flow.identity import teachings
+from edgekd.flow.identity import answers, teachings
 from edgekd.flow.job import PEER, Job
 from edgekd.flow.keeping import Origin, keep
-from edgekd.loading import Loaders, Splits, eval_loader, loaders, open_splits
+from edgekd.flow.launch import check_alike, check_seen, one_first
+from edgekd.flow.opening import load, opened
+from edgekd.loading import Loaders, Splits, eval_loader
 from edgekd.methods import Method
 from edgekd.models import Backbone, build
 from edgekd.models.licences import merged
@@ -27,7 +29,10 @@ from edgekd.models.reframe import Reframe
 from edgekd.models.zoo import HUB
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Network, Recipe
-from edgekd.trainer import Library, Scores, Task, Trained, Trainer, evaluate
+from edgekd.trainer import Library, Memo, Scores, Task, Trained, Trainer, evaluate
+from edgekd.trainer.collective import device, meet
+from edgekd.trainer.sharding import is_spread, shard
+from edgekd.trainer.starting import check_shares
 from edgekd.watching import Silent, Watch
 
 LABELS: Mapping[str, Any] = {"ce": {"weight": 1.0}}
@@ -41,7 +46,7 @@ def teach(
     job = Job(
         "teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch or Silent(), restart
     )
-    return carry_out(job, None, open_splits(recipe.data))
+    return carry_out(job, None, opened(recipe.data))
 
 
 def distill(
@@ -69,9 +74,10 @@ def distill(
     method, watch = recipe.method, watch or Silent()
     job = Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
     has_peer = check_peer(recipe, teacher)
-    splits = open_splits(recipe.data)
+    splits = opened(recipe.data)
     if teacher is None and not has_peer:
-        teacher = teacher_of(recipe, splits.labels)
+        with one_first():
+            teacher = teacher_of(recipe, splits.labels)
     return carry_out(job, teacher, splits)
 
 
@@ -112,7 +118,7 @@ def train_alone(
     table = {name: {**asked[name], "weight": 1.0} for name in names} or LABELS
     train = replace(recipe.train, epochs=epochs)
     job = Job("baseline", recipe.student, train, table, recipe, out, watch or Silent(), restart)
-    return carry_out(job, None, open_splits(recipe.data))
+    return carry_out(job, None, opened(recipe.data))
 
 
 def carry_out(job: Job, teacher: Backbone | None, splits: Splits) -> Artifact:
@@ -125,6 +131,7 @@ def carry_out(job: Job, teacher: Backbone | None, splits: Splits) -> Artifact:
     for note in splits.notes:
         job.watch.say(note)
     known = job.fingerprint(teacher, splits)
+    check_alike(known)
     finished = job.finished(known)
     if finished is not None:
         return finished
@@ -158,15 +165,17 @@ def prepare(
         teacher: its teacher, if it has one.
         splits: the images.
         known: the job's fingerprint.
-        beside: another student of this teacher, with the same images and seed; it is not
+        beside: another student of this teacher, with the same images in the same order; it is not
             loaded again what that one loaded, nor is the teacher judged again.
 
     Raises:
         GateError: the teacher is near chance.
     """
-    torch.manual_seed(job.train.seed)
-    student = job.start or build(job.network, splits.labels, job.recipe.data.size, new_head=True)
-    peer = _peer_of(job, splits)
+    with one_first():
+        torch.manual_seed(job.train.seed)
+        start = job.start
+        student = start or build(job.network, splits.labels, job.recipe.data.size, new_head=True)
+        peer = _peer_of(job, splits)
     if peer is not None:  # each learns from the other
         origins = merged(student.licences, peer.licences)
         student, peer = replace(student, licences=origins), replace(peer, licences=origins)
@@ -174,23 +183,41 @@ def prepare(
         gates.check_sizes(teacher, student)
     targets = torch.from_numpy(splits.train.targets)
     method = method_of(job.table, student, teacher, peer, targets, job.watch)
-    loaded = _load(job, splits, student) if beside is None else beside.task.loaders
+    if teacher is not None and is_spread(job.train):
+        shard(teacher)
+        job.watch.say(f"teacher {teacher.name}: its parameters lie on {meet().size} processes")
+    shown = splits, student.preprocess, job.recipe.data, job.train
+    loaded = load(*shown, job.watch) if beside is None else beside.task.loaders
+    check_shares(loaded, job.train)
     taught = None if beside is None else beside.taught
-    library = None
+    library = memo = None
     if teacher is not None:
         if taught is None:
             taught = _judge(teacher, student.preprocess, loaded.validation)
             gates.check_teacher(teacher, taught)
             job.watch.say(f"teacher {teacher.name}: {taught.top1:.1%} on validation images")
-        shown = teacher, student, job.train, job.recipe.data, loaded.train
-        library = Library.of_user(partial(teachings, *shown))
+        library, memo = _shelves(job, teacher, student, loaded.train, splits.augment)
     state = job.out / "training"
-    with writing(job.out):
-        if job.restart:
-            job.clear()
-        state.mkdir(parents=True, exist_ok=True)
-    task = Task(student, teacher, method, loaded, job.train, state, known, library, peer)
+    if meet().is_main:
+        with writing(job.out):
+            if job.discards:
+                job.clear()
+            state.mkdir(parents=True, exist_ok=True)
+    check_seen(job.out)
+    task = Task(student, teacher, method, loaded, job.train, state, known, library, peer, memo)
     return Lesson(job, task, taught, {"images": len(splits.train), "augment": splits.augment})
+
+
+def _shelves(
+    job: Job, teacher: Backbone, student: Backbone, loader: Loader, augment: str
+) -> tuple[Library | None, Memo | None]:
+    """Where what this teacher shows, and what is learned of it, is kept for the next time."""
+    if is_spread(job.train):  # no process knows it whole, or may ask it by itself
+        return None, None
+    made_of = teacher, student, job.train, job.recipe.data
+    library = Library.of_user(partial(teachings, *made_of, loader))
+    key = partial(answers, *made_of, augment, loader)
+    return library, Memo.of_user(key, job.train.cache_gb)
 
 
 def conclude(lesson: Lesson, trained: Trained) -> Artifact:
@@ -207,7 +234,8 @@ def conclude(lesson: Lesson, trained: Trained) -> Artifact:
     if peer is not None and trained.peer is not None:
         _keep_peer(replace(peer, model=trained.peer), student.preprocess, job, origin, loaded)
     made = _keep(replace(student, model=trained.model), job, origin, trained.validation, loaded)
-    job.close()
+    if meet().is_main:
+        job.close()
     return made
 
 
@@ -221,7 +249,7 @@ def _peer_of(job: Job, splits: Splits) -> Backbone | None:
 def _keep(
     student: Backbone, job: Job, origin: Origin, validation: Scores, loaded: Loaders
 ) -> Artifact:
-    test = evaluate(student.model, loaded.test, _torch_device())
+    test = evaluate(student.model, loaded.test, device())
     gates.check_answers(student, test)
     who = job.stage or job.role
     job.watch.say(f"{who} {student.name}: {test.top1:.1%} on {test.n} test images")
@@ -237,23 +265,21 @@ def _keep_peer(
     keep(peer, job.out / PEER, replace(origin, role="peer"), validation, test)
 
 
-def _torch_device() -> torch.device:
-    """Where to evaluate."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def adopt(recipe: Recipe, out: Path, watch: Watch, *, restart: bool = False) -> Artifact:
     """Keep a teacher that came with weights as an artifact, judged on this data's images."""
     job = Job("teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch, restart)
-    splits = open_splits(recipe.data)
+    splits = opened(recipe.data)
     teacher = build(recipe.teacher, splits.labels)
     known = job.fingerprint(teacher, splits)
     finished = job.finished(known)
     if finished is not None:
         return finished
+    place = device()
     validation, test = (
         evaluate(
-            teacher.model, eval_loader(split, teacher.preprocess, recipe.data), _torch_device()
+            teacher.model,
+            eval_loader(split, teacher.preprocess, recipe.data, device=place),
+            place,
         )
         for split in (splits.validation, splits.test)
     )
@@ -262,20 +288,7 @@ def adopt(recipe: Recipe, out: Path, watch: Watch, *, restart: bool = False) -> 
     return keep(teacher, out, Origin("teacher", recipe, known), validation, test)
 
 
-def _load(job: Job, splits: Splits, student: Backbone) -> Loaders:
-    total = len(splits.train) + len(splits.validation) + len(splits.test)
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if done % 500 == 0 or done == total:
-            job.watch.progress("decode", done, total, "images")
-
-    return loaders(splits, student.preprocess, job.recipe.data, job.train, tick=tick)
-
-
 def _judge(network: Backbone, shown: Preprocess, loader: Loader) -> Scores:
     """The accuracy of a network on batches made for another one, reframed as in training."""
     model = torch.nn.Sequential(Reframe(shown, network.preprocess), network.model)
-    return evaluate(model, loader, _torch_device())
+    return evaluate(model, loader, device())

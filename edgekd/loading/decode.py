@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgekd.data import Images, Pixels, Split
 from edgekd.errors import DataError
@@ -35,6 +35,15 @@ def decode(split: Split, preprocess: Preprocess, tick: Callable[[], None] = lamb
     return Images(pixels, split.targets)
 
 
+def some_images(split: Split, preprocess: Preprocess, count: int) -> Images:
+    """``count`` images of a split, or all, evenly spread from its first to its last; decoded.
+
+    Splits may be sorted by class, so that the first ones would be of few classes.
+    """
+    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(np.int64)
+    return decode(split.subset(chosen), preprocess)
+
+
 def pixels_of(split: Split, index: int, preprocess: Preprocess) -> Pixels:
     """One image as (H, W, 3) uint8."""
     return np.asarray(fit(open_rgb(split, index), preprocess))
@@ -49,8 +58,11 @@ def open_rgb(split: Split, index: int) -> Image.Image:
     try:
         return as_rgb(ImageOps.exif_transpose(split.image(index)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error)
+        if isinstance(error, UnidentifiedImageError):  # which tells an address in memory
+            reason = "it is of no format that Pillow knows"
         raise DataError(
-            f"cannot read image {split.name(index)}: {error}. "
+            f"cannot read image {split.name(index)}: {reason}. "
             "Expected a whole image file; replace it or take it out."
         ) from error
 

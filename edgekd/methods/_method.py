@@ -6,6 +6,7 @@ import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,6 +20,11 @@ from edgekd.formula import parse_method
 from edgekd.methods._term import Term
 from edgekd.methods._weight import Weight
 from edgekd.strict import term_table
+
+Shown = tuple[Features, Features, Batch]
+"""What student and teacher showed, and of which batch."""
+View = Callable[[str, bool], Shown]
+"""What a term is shown, by its name and by whether it has to be the whole batch."""
 
 
 class Method(nn.Module):
@@ -84,7 +90,7 @@ class Method(nn.Module):
             taken[name] = options
         return cls(terms, weights, {n: inner for n, inner in over.items() if inner}, taken)
 
-    @property
+    @cached_property
     def named(self) -> dict[str, Term]:
         """The terms by name."""
         return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
@@ -125,14 +131,27 @@ class Method(nn.Module):
                 _made(name, term.study, shown)
             _made(name, term.forward, {"student": student, **shown})
 
-    def forward(self, student: Features, teacher: Features, batch: Batch) -> dict[str, Tensor]:
-        """Weighted loss of each term, by name: minimise their sum, log each."""
-        terms = self.named
-        excited = {name: term.excitation(teacher) for name, term in terms.items()}
-        losses = {}
+    def forward(
+        self, student: Features, teacher: Features, batch: Batch, view: View | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted loss of each term, by name: minimise their sum, log each.
+
+        Args:
+            student: what the student showed.
+            teacher: what the teacher showed.
+            batch: of what.
+            view: what each term is shown instead, where processes share the batch.
+        """
+        terms, losses = self.named, {}
+        excited: dict[bool, dict[str, Tensor | None]] = {}
         for name, term in terms.items():
+            wide = view is not None and self.sees_whole(name)
+            if view is not None:
+                student, teacher, batch = view(name, wide)
+            if wide not in excited:
+                excited[wide] = {other: term.excitation(teacher) for other, term in terms.items()}
             seen = teacher
-            for other, logits in excited.items():
+            for other, logits in excited[wide].items():
                 if logits is not None and name in self.seen_through(other):
                     seen = replace(teacher, logits=logits)
             loss, weight = term(student, seen, batch), self.weights[name](batch.progress)
@@ -140,6 +159,21 @@ class Method(nn.Module):
             if self.with_peer and term.of_teacher is not None:
                 losses[name] = losses[name] + term.study(teacher, batch)
         return losses
+
+    def sees_whole(self, name: str) -> bool:
+        """Whether a term has to be shown the whole batch where processes share it.
+
+        What studies a peer during the training counts and learns from all images alike.
+        """
+        term = self.named[name]
+        return term.whole_batch or (self.with_peer and term.of_teacher is not None)
+
+    @property
+    def whole_needs(self) -> frozenset[str]:
+        """What those terms look at, and those that speak for the teacher before them."""
+        wide = {name for name in self.named if self.sees_whole(name)}
+        heard = wide | (speakers(self.named) if wide else set())
+        return frozenset[str]().union(*(self.named[name].needs for name in heard))
 
     def seen_through(self, name: str) -> tuple[str, ...]:
         """The terms that see the teacher's logits as ``name`` shows them: named ones, or all."""
@@ -183,9 +217,14 @@ class Method(nn.Module):
         return [other for other, inside in self.over.items() if name in inside]
 
 
+def speakers(terms: Mapping[str, Term]) -> set[str]:
+    """Names of those that say something in place of the teacher."""
+    return {n for n, t in terms.items() if type(t).excitation is not Term.excitation}
+
+
 def _check_wrapping(terms: Mapping[str, Term], over: Mapping[str, Sequence[str]]) -> None:
     """Refuse parentheses that would do nothing, or two terms that speak for the teacher at once."""
-    speakers = {n for n, t in terms.items() if type(t).excitation is not Term.excitation}
+    speaking = speakers(terms)
     for name, inside in over.items():
         wrong = [inner for inner in inside if inner not in terms or inner == name]
         if wrong:
@@ -193,14 +232,14 @@ def _check_wrapping(terms: Mapping[str, Term], over: Mapping[str, Sequence[str]]
                 f"method {name!r} cannot wrap {wrong[0]!r}: expected other terms of the method.",
                 f"method.{name}.over",
             )
-        if name not in speakers:
+        if name not in speaking:
             raise RecipeError(
                 f"method {name!r} changes nothing for the terms in its parentheses; "
                 f'add it instead: "{" + ".join([*inside, name])}".',
                 f"method.{name}",
             )
     for name in terms:
-        speak = sorted(s for s in speakers - {name} if name in over.get(s, terms))
+        speak = sorted(s for s in speaking - {name} if name in over.get(s, terms))
         if len(speak) > 1:
             raise RecipeError(
                 f"methods {speak[0]!r} and {speak[1]!r} both replace the logits that {name!r} "

@@ -19,6 +19,10 @@ class Term(nn.Module):
 
     needs: frozenset[str] = LOGITS
     """Which features to show: of ``logits``, ``embedding``, ``stages``, ``preacts``, ``blocks``."""
+    whole_batch: bool = False
+    """Whether its loss of one image depends on the other images of the batch, as a distance between
+    two of them does, or on what it remembers of them. Where several processes share a batch it is
+    then shown all that they have (but for ``batch.image``, which stays a share)."""
     uses_teacher: ClassVar[bool] = True
     """Whether it looks at the teacher; a term that does not is what a student alone trains on."""
     study_share: float = 0.25

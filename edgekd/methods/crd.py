@@ -46,6 +46,7 @@ class CRD(Term):
     """
 
     needs = frozenset({"embedding"})
+    whole_batch = True
     classes: Tensor
     order: Tensor
     begin: Tensor

@@ -88,6 +88,7 @@ class DiffKD(Term):
             self.needs = LOGITS  # networks without maps will do
         self.on, self.latent, self.steps, self.distance = on, latent, steps, distance
         self.temperature, self.freeze_noise_net = temperature, freeze_noise_net
+        self.whole_batch = distance == "dist" and on != "maps"
         self.diffusion_weight, self.autoencoder_weight = diffusion_weight, autoencoder_weight
 
     def build(self, student: Features, teacher: Features, targets: Tensor) -> None:

@@ -50,6 +50,7 @@ class DIST(Term):
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.beta, self.gamma, self.temperature = beta, gamma, temperature
+        self.whole_batch = gamma > 0
 
     def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
         classes = student.logits.shape[1]

@@ -41,6 +41,7 @@ class RKD(Term):
     """
 
     needs = frozenset({"embedding"})
+    whole_batch = True
 
     def __init__(self, distance: float = 25.0, angle: float = 50.0) -> None:
         super().__init__()

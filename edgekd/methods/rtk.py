@@ -104,6 +104,7 @@ class RTK(Term):
         self.dim, self.k, self.scope, self.match = dim, k, scope, match
         self.balance, self.bilinear = balance, bilinear
         self.learned = sim == "learned"
+        self.whole_batch = scope == "batch" or balance > 0
         self.warmup = warmup if self.learned else 0.0
 
     def build(self, student: Features, teacher: Features, targets: Tensor) -> None:

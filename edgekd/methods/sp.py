@@ -34,6 +34,7 @@ class SP(Term):
     """
 
     needs = frozenset({"stages"})
+    whole_batch = True
 
     def __init__(self, stage: int = -1) -> None:
         super().__init__()

@@ -86,6 +86,7 @@ class VkD(Term):
         self.where, self.projection, self.distance = where, projection, distance
         self.norms = [u if c == "auto" else c for c, u in zip(chosen, usual, strict=True)]
         self.affine = affine
+        self.whole_batch = not {"batch", "whiten"}.isdisjoint(self.norms)
 
     def build(self, student: Features, teacher: Features, targets: Tensor) -> None:
         z, t = self._rows(student, teacher)

@@ -62,6 +62,8 @@ class Simulation:
         self.scheme = scheme
         self.observing = True
         """Whether layers in training mode widen and narrow their ranges."""
+        self.agree: Callable[[Tensor], Tensor] = torch.clone
+        """What makes of (2,), the most that each of several processes saw, the most of them all."""
         self._rounds = True
         self._ranges: dict[str, Tensor] = {}
 
@@ -130,7 +132,9 @@ class Simulation:
         Deviation: the first batches are averaged evenly, since a short training has no time to
         forget the first one.
         """
-        seen = torch.stack(torch.aminmax(image))
+        lowest, highest = torch.aminmax(image)
+        most = self.agree(torch.stack([-lowest, highest]))
+        seen = torch.stack([-most[0], most[1]])
         found = self._ranges.get(name)
         if found is None:
             self._ranges[name] = torch.cat([seen, seen.new_ones(1)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 from edgekd import records
 from edgekd.devices import AGENT, Device, Event, address, ship
 from edgekd.errors import UsageError
+from edgekd.files import temporary
 from edgekd.profiling.pictures import decoded_photos, encoded_photos
 from edgekd.profiling.policy import CLOCKS, PROVIDERS, Policy
 from edgekd.records import beside
@@ -60,8 +60,8 @@ def profile(
     """
     names = called(models)
     truth = _check_data(images, targets)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        shown = _shown(Path(folder), policy, images, targets, encoded)
+    with temporary() as folder:
+        shown = _shown(folder, policy, images, targets, encoded)
         sent = {key: address(path) for key, path in shown.items()}
         places = [address(path, *beside(path)) for path in models]
         files = _model_files(models, places) | {sent[key]: path for key, path in shown.items()}

@@ -25,11 +25,11 @@ def methods(view: RunView) -> list[Method]:
 
 
 def compare_sentences(view: RunView) -> list[str]:
-    """What was compared, and who won if anybody did."""
+    """What was compared, who won if anybody did, and what seeds have in common."""
     if not methods(view):
         return []
-    winner = text.plain(dig(view.compare, "winner", "sentence") or "")
-    return [f"{compared(view)}.", *([winner] if winner else [])]
+    said = [text.plain(dig(view.compare, key, "sentence") or "") for key in ("winner", "order")]
+    return [f"{compared(view)}.", *filter(None, said)]
 
 
 def compared(view: RunView) -> str:
@@ -58,6 +58,8 @@ def methods_table(view: RunView) -> Table | None:
         shared = text.milliseconds(pass_ms)
         caption += f" A step is the student's alone; the teacher's pass, {shared}, was shared by "
         caption += "all, and is in the whole step that a method would take by itself."
+        hits = number(view.compare.get("teacher_hits"))
+        caption += f" {hits:.0%} of its answers were there already." if hits else ""
     return table("methods", caption.strip(), head, rows)
 
 

@@ -53,12 +53,13 @@ def scout_sentences(view: RunView) -> list[str]:
         return []
     failed = sum(1 for entry in found if entry.get("failed"))
     device, budget = device_of(view), text.plain(view.scout.get("budget") or "", 120)
-    said = f"{len(found)} candidates with random weights on {device or 'the device'}"
+    many = f"{len(found)} candidate{'s' * (len(found) != 1)}"
+    said = f"{many} with random weights on {device or 'the device'}"
     said += f", {failed} of which could not be measured" if failed else ""
     words = [f"{said}, before any training."]
     if budget:
         margin = number(view.scout.get("margin"))
-        spare = f" and leave {100 * margin:.3g}% to spare" if margin else ""
+        spare = f" with {100 * margin:.3g}% to spare" if margin else ""
         counts = {
             fits: sum(fit_of(c) == fits for c in found if not c.get("failed")) for fits in FITS
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 from edgekd.errors import UsageError
 from edgekd.files import aside
+from edgekd.trainer import collective
+from edgekd.world import world
 
 VERSION = 1
 NAME = "checkpoint.pt"
@@ -30,13 +33,15 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """Read a state back and set the generators; ``None`` where there is none yet.
 
+    Several processes are all given what the main one finds.
+
     Raises:
         UsageError: the state is of another recipe, or cannot be read.
     """
-    if not path.is_file():
+    if not collective.shared(path.is_file()):
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(_read(path), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UsageError(
             f"the checkpoint {path} cannot be read; start again with --restart."
@@ -56,6 +61,13 @@ def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
     return state
 
 
+def _read(path: Path) -> Path | BytesIO:
+    """The file; of several processes, which may be on several machines, the main one reads it."""
+    if world().size == 1:
+        return path
+    return BytesIO(collective.shared_bytes(path.read_bytes() if world().is_main else b""))
+
+
 def generators() -> dict[str, Any]:
     """The state of torch's generators: the one of the CPU, and those of the GPUs."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -63,7 +75,11 @@ def generators() -> dict[str, Any]:
 
 
 def set_generators(state: Mapping[str, Any]) -> None:
-    """Let them draw what they would have drawn next when their state was taken."""
+    """Let them draw what they would have drawn next when their state was taken.
+
+    There may be fewer GPUs now, or more.
+    """
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available():
+        known = state["cuda"][: torch.cuda.device_count()]
+        torch.cuda.set_rng_state_all(known)

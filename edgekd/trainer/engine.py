@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -22,71 +17,70 @@ from torch.optim import Optimizer
 from edgekd.data import Batch
 from edgekd.errors import UsageError
 from edgekd.features import Features
-from edgekd.loading import Loaders
-from edgekd.methods import Method
-from edgekd.models import Backbone
-from edgekd.models.reframe import Reframe
-from edgekd.recipe import Train
-from edgekd.trainer import checkpoint, studying
-from edgekd.trainer.learner import Learner, Peers, Teacher
-from edgekd.trainer.precision import resolve
+from edgekd.trainer import checkpoint, collective, compiling, studying
+from edgekd.trainer.asking import Asker
+from edgekd.trainer.company import gathered, with_all
+from edgekd.trainer.learner import Peers, Teacher
+from edgekd.trainer.optimising import optimizer_of, schedule_of
+from edgekd.trainer.precision import resolve, settle
+from edgekd.trainer.resident import peak_gb
 from edgekd.trainer.rounding import Rounding
-
-
-@dataclass(frozen=True)
-class Task:
-    """One network to train."""
-
-    student: Backbone
-    teacher: Backbone | None
-    method: Method
-    loaders: Loaders
-    train: Train
-    folder: Path
-    """Where the checkpoint, ``metrics.jsonl`` and ``student.safetensors`` are kept."""
-    fingerprint: str
-    """What the checkpoint must match to be gone on with."""
-    library: studying.Library | None = None
-    """Where what is learned from the teacher alone is kept for later students."""
-    peer: Backbone | None = None
-    """A network that learns beside the student, each the other's teacher; there is no other."""
+from edgekd.trainer.sharding import is_spread
+from edgekd.trainer.starting import accompany, begin, leave_out
+from edgekd.trainer.task import Task
 
 
 class Engine:
     """The learner, its teacher and its optimiser, on their device, and how far they are."""
 
     def __init__(self, task: Task, say: Callable[[str], None] = lambda text: None) -> None:
-        self._task = task
+        self._task, self.world = task, collective.meet()
         self.precision = resolve(task.train.precision)
         self.accelerator = _accelerator(self.precision, task)
+        settle(self.accelerator.device)
         self.autocast = self.accelerator.autocast if self.precision != "fp32" else nullcontext
         self.per_epoch = len(task.loaders.train)
         torch.manual_seed(task.train.seed)
         self.teacher: Teacher | None = None
+        self.asker: Asker | None = None
         if task.teacher is not None and task.method.uses_teacher:
             self.teacher = Teacher(task.teacher, task.student.preprocess, task.method)
-        self.bare = _peers(task) if task.peer is not None else _learner(task, self.teacher)
+        self.bare = begin(task, self.teacher)
         self.bare.train().to(memory_format=torch.channels_last)
         if self.teacher is not None:
-            self.teacher.to(self.accelerator.device).to(memory_format=torch.channels_last)
+            self.teacher.to(self.accelerator.device)
+            if not is_spread(task.train):  # whose parts lie flat in memory
+                self.teacher.to(memory_format=torch.channels_last)
+            self.asker = _asker(self.teacher, self.autocast, self.precision, task, say)
             self._study(say)
-        optimizer = _optimizer(self.bare, task.train)
-        self.scheduler = _scheduler(optimizer, task.train, self.per_epoch)
+        optimizer = optimizer_of(self.bare, task.train, self.accelerator.device)
+        self.scheduler = schedule_of(optimizer, task.train, self.per_epoch)
+        if self.world.size > 1:
+            leave_out(self.bare, task, self.teacher)
         self.learner, prepared = self.accelerator.prepare(self.bare, optimizer)
         self.optimizer: Optimizer = prepared.optimizer
         # a copy made before the student is on its device would stay behind
         self._ema = ModelEmaV3(self.bare.student, task.train.ema) if task.train.ema else None
+        self._part = accompany(self.bare, task) if self.world.size > 1 else None
         self.rounding = Rounding(task.train.quantise, [self.bare.student, self.result])
         zero = torch.zeros((), device=self.accelerator.device)
         self.sums = [zero.clone() for _ in task.method.weights]
         self.step = self.summed = 0
         self._seconds_before, self._began_at = 0.0, time.monotonic()
         self._restore()
+        if task.train.compile:
+            self._compile(say)
+
+    def _compile(self, say: Callable[[str], None]) -> None:
+        """Compile the networks, as they are now, and prove it on one batch."""
+        first = next(iter(self._task.loaders.train.epoch(0))).to(self.accelerator.device)
+        given = self.bare, self.teacher, self.autocast, self.precision, first
+        compiling.compile_step(*given, say)
 
     def _study(self, say: Callable[[str], None]) -> None:
         """What belongs to the teacher learns from it; a checkpoint has it already."""
         task = self._task
-        if (task.folder / checkpoint.NAME).is_file():
+        if collective.shared((task.folder / checkpoint.NAME).is_file()):
             studying.freeze(task.method)
             return
         task.method.to(self.accelerator.device)
@@ -97,14 +91,13 @@ class Engine:
         """What the teacher shows for one epoch of training images."""
         for batch in self._task.loaders.train.epoch(epoch):
             placed = batch.to(self.accelerator.device)
-            yield self.ask_teacher(placed.image), placed
+            shown = self.ask(placed)
+            yield (shown, placed) if self.world.size == 1 else (gathered(shown), with_all(placed))
 
-    def ask_teacher(self, image: Tensor) -> Features:
+    def ask(self, batch: Batch) -> Features:
         """What the frozen teacher shows for a batch on its device."""
-        assert self.teacher is not None
-        with self.autocast():
-            features: Features = self.teacher(image)
-        return features
+        assert self.asker is not None
+        return self.asker.ask(batch)
 
     @property
     def result(self) -> nn.Module:
@@ -122,9 +115,31 @@ class Engine:
         """Time spent training, over all sittings."""
         return self._seconds_before + time.monotonic() - self._began_at
 
+    def peak_gb(self) -> float:
+        """Of the processes on this machine together; all ask. Memory they share counts for each."""
+        first = self.world.rank - self.world.rank % self.world.neighbours
+        peaks = collective.stacked(torch.tensor([peak_gb(self._task.loaders)]))
+        return round(float(peaks[first : first + self.world.neighbours].sum()), 3)
+
     def wait(self, seconds: float) -> None:
         """Leave out time in which others trained."""
         self._began_at += seconds
+
+    def release(self) -> None:
+        """After the last step: close the trackers, and leave bare networks."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.rounding.release()
+        if self._part is not None:
+            self._part()
+            self.learner = self.bare
+            self.accelerator.free_memory()  # what averages gradients would wait for the others
+
+    def begin(self) -> None:
+        """Before a step: of several processes, each draws random numbers of its own."""
+        for learner in self.bare.learners if self.world.size > 1 else ():
+            assert learner.company is not None
+            learner.company.begin(self.step)
 
     def update(self, loss: Tensor, clip: float) -> None:
         """Backward pass and optimiser step.
@@ -152,6 +167,11 @@ class Engine:
         """Whether every parameter and every loss so far is a number; waits for the device."""
         norms = torch._foreach_norm([p.detach() for p in self.bare.parameters()])
         return bool(torch.stack([*norms, *self.sums]).isfinite().all())
+
+    def level(self) -> None:
+        """Before all save: the losses so far are those of all, for they go on from main's."""
+        if self.world.size > 1 and self.summed:
+            self.sums = list(collective.mean(torch.stack(self.sums)).unbind())
 
     def save(self) -> None:
         """Write the checkpoint; only the main process does."""
@@ -206,61 +226,19 @@ def _accelerator(precision: str, task: Task) -> Accelerator:
     return made
 
 
-def _learner(task: Task, teacher: Teacher | None) -> Learner:
-    """Build the adapters from one probe batch, in evaluation mode."""
-    probe = _probe(task)
-    learner = Learner(task.student.model, task.method, probe[:1]).eval()
-    with torch.no_grad():
-        student = learner.tap(probe).float()
-        shown = teacher(probe) if teacher is not None else student
-    task.method.build(student, shown, task.loaders.train.targets)
-    return learner
-
-
-def _peers(task: Task) -> Peers:
-    """Two learners with a method each, built from what the other shows."""
-    assert task.peer is not None
-    probe, reframe = _probe(task), Reframe(task.student.preprocess, task.peer.preprocess)
-    methods = task.method, copy.deepcopy(task.method)
-    first = Learner(task.student.model, methods[0], probe[:1]).eval()
-    second = Learner(task.peer.model, methods[1], task.peer.example).eval()
-    with torch.no_grad():
-        mine, theirs = first.tap(probe).float(), second.tap(reframe(probe)).float()
-    for method, own, other in ((methods[0], mine, theirs), (methods[1], theirs, mine)):
-        method.with_peer = True
-        method.build(own, other, task.loaders.train.targets)
-    return Peers(first, second, reframe)
-
-
-def _probe(task: Task) -> Tensor:
-    """Two training images, augmented."""
-    image: Tensor = next(iter(task.loaders.train.epoch(0))).image[:2].cpu()
-    return image
-
-
-def _optimizer(learner: Learner | Peers, train: Train) -> Any:
-    try:
-        return create_optimizer_v2(
-            learner, train.optimizer, train.lr, train.weight_decay, train.momentum
-        )
-    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"the optimiser {train.optimizer} refuses these settings: {error}. "
-            "Change them, or take another optimiser."
-        ) from error
-
-
-def _scheduler(optimizer: Any, train: Train, per_epoch: int) -> Any:
-    warmup: Any = min(train.warmup_epochs, train.epochs / 5)  # timm takes fractions
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        train.schedule,
-        num_epochs=train.epochs,
-        warmup_epochs=warmup,
-        decay_epochs=train.epochs / 3,
-        decay_milestones=[train.epochs // 2, train.epochs * 3 // 4],
-        warmup_lr=train.lr / 100,
-        step_on_epochs=False,
-        updates_per_epoch=per_epoch,
+def _asker(
+    teacher: Teacher,
+    autocast: Callable[[], Any],
+    precision: str,
+    task: Task,
+    say: Callable[[str], None],
+) -> Asker:
+    loader, epochs, memo = task.loaders.train, task.train.epochs, task.memo
+    if is_spread(task.train):
+        memo = None  # all have to ask it each time, or those who do wait for the others
+    if task.train.compile and memo is not None:
+        memo = None  # a graph for each size of a part, and other bits than the whole batch's
+        say("teacher: its answers are not kept: it is compiled (train.compile)")
+    return Asker(
+        teacher, autocast, precision=precision, memo=memo, loader=loader, epochs=epochs, say=say
     )
-    return scheduler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -13,6 +14,7 @@ from edgekd.methods import Method
 from edgekd.models import Backbone, Tap, freeze
 from edgekd.models.reframe import Reframe
 from edgekd.preprocess import Preprocess
+from edgekd.trainer.company import Company
 
 
 class Looks(Protocol):
@@ -30,11 +32,18 @@ class Learner(nn.Module):
         super().__init__()
         self.tap = Tap(student, method.needs, example)
         self.method = method
+        self.company: Company | None = None
+        """The other processes that train it, if there are any."""
 
     @property
     def student(self) -> nn.Module:
         """The bare network."""
         return self.tap.model
+
+    @property
+    def learners(self) -> list[Learner]:
+        """Itself."""
+        return [self]
 
     def no_weight_decay(self) -> set[str]:
         """What the student and the method exempt from weight decay, as timm asks for it."""
@@ -54,10 +63,12 @@ class Learner(nn.Module):
         self, shown: Features, teacher: Features | None, batch: Batch
     ) -> tuple[Tensor, list[Tensor]]:
         """The same of what the student showed already."""
-        with torch.autocast(batch.image.device.type, enabled=False):
+        with _in_float32(batch.image.device.type):
             student = shown.float()
             # a method that does not look at a teacher is handed the student's own features
-            losses = self.method(student, student if teacher is None else teacher, batch)
+            given = student, student if teacher is None else teacher, batch
+            view = None if self.company is None else self.company.view(self.method, *given)
+            losses = self.method(*given, view)
         first, *rest = losses.values()
         return sum(rest, first), [loss.detach() for loss in losses.values()]
 
@@ -82,6 +93,11 @@ class Peers(nn.Module):
     def student(self) -> nn.Module:
         """The bare network that was asked for."""
         return self.first.student
+
+    @property
+    def learners(self) -> list[Learner]:
+        """Both."""
+        return [self.first, self.second]
 
     def no_weight_decay(self) -> set[str]:
         """Of both."""
@@ -115,3 +131,10 @@ class Teacher(nn.Module):
         """What it shows for a batch normalised for the student, (B, 3, H, W)."""
         features: Features = self.tap(self.reframe(image))
         return features.float()
+
+
+def _in_float32(device: str) -> AbstractContextManager[object]:
+    """Without autocast; where there is none, entering and leaving would be all it does."""
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()

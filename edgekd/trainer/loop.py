@@ -12,15 +12,20 @@ import torch
 from torch import nn
 
 from edgekd.data import Batch
-from edgekd.errors import DivergedError, UsageError
+from edgekd.errors import CrewError, DivergedError, UsageError
 from edgekd.features import Features
 from edgekd.files import aside
 from edgekd.models import weights
-from edgekd.trainer import checkpoint
-from edgekd.trainer.engine import Engine, Task
+from edgekd.trainer import checkpoint, collective, compiling, pace
+from edgekd.trainer.accord import Accord
+from edgekd.trainer.engine import Engine
 from edgekd.trainer.evaluate import Scores, evaluate
 from edgekd.trainer.metrics import Metrics
+from edgekd.trainer.pace import Pace
+from edgekd.trainer.resident import told_peak
 from edgekd.trainer.signals import Ears
+from edgekd.trainer.starting import check_shares, images_per_step
+from edgekd.trainer.task import Task
 
 RESULT = "student.safetensors"
 """The network as the last finished epoch left it."""
@@ -64,11 +69,15 @@ class Trainer:
         self._total = len(task.loaders.train) * task.train.epochs
         if not self._total:
             raise UsageError("there is nothing to train: no epochs, or not one whole batch.")
+        check_shares(task.loaders, task.train)
         self._engine = engine = Engine(task, say)
+        self._say, self._pace = say, Pace(task.loaders.train, say)
         self._metrics = Metrics(task.folder / "metrics.jsonl", engine.step, engine.accelerator)
+        self._accord = Accord(engine.step)
         self._saved_at, self._logged_at = time.monotonic(), time.perf_counter()
         self._scores: dict[str, Scores] = {}
         self._ears = Ears()
+        self._is_here = self.device.type == "cpu"
 
     def run(self) -> Trained:
         """Train to the end.
@@ -76,18 +85,25 @@ class Trainer:
         Raises:
             DivergedError: a loss or a parameter is no longer finite; the last good state is kept.
             Interrupted: Ctrl-C or SIGTERM; the state was saved.
+            CrewError: there is nobody to decode images any more; the state was saved.
         """
-        engine = self._engine
         with self._ears.listening():
-            while engine.step < self._total:
-                epoch, start = divmod(engine.step, engine.per_epoch)
-                for batch in self._task.loaders.train.epoch(epoch, start):
-                    self.advance(batch)
-                    stopping = self._ears.heard
-                    self.attend(stopping)
-                    if stopping:
-                        raise Interrupted
-        return self.finish()
+            try:
+                self._train()
+            except CrewError:  # between two steps, in the midst of an evaluation at most
+                self.save()
+                raise
+        trained = self.finish()
+        self._say(told_peak(trained.facts["peak_gb"]))
+        return trained
+
+    def _train(self) -> None:
+        while not self.is_done:
+            epoch, start = divmod(self.step, self._engine.per_epoch)
+            for batch in self._pace.of(self._task.loaders.train.epoch(epoch, start)):
+                self.advance(batch)
+                if self.attend(self._ears.heard):
+                    raise Interrupted
 
     @property
     def step(self) -> int:
@@ -130,10 +146,13 @@ class Trainer:
         """
         engine = self._engine
         batch = self._placed(batch)
+        if self._task.train.compile:
+            compiling.mark()
         engine.rounding.observe(batch.progress)
         engine.scheduler.step_update(engine.step)
         if teacher is None and engine.teacher is not None:
-            teacher = engine.ask_teacher(batch.image)
+            teacher = engine.ask(batch)
+        engine.begin()
         loss, losses = engine.learner(batch, teacher)
         engine.update(loss, self._task.train.clip)
         engine.bare.constrain()
@@ -143,17 +162,21 @@ class Trainer:
         engine.summed += 1
 
     def _placed(self, batch: Batch) -> Batch:
-        device, progress = self._engine.accelerator.device, self._engine.step / self._total
-        batch = replace(batch, progress=progress)
-        return batch if device.type == "cpu" else batch.to(device)
+        batch = replace(batch, progress=self._engine.step / self._total)
+        return batch if self._is_here else batch.to(self.device)
 
     def wait(self, seconds: float) -> None:
         """Leave out of its own time what others took of it."""
         self._engine.wait(seconds)
         self._logged_at += seconds
 
-    def attend(self, stopping: bool = False) -> None:
-        """After a step: log, evaluate and save where it is time to, or where all is to stop."""
+    def attend(self, stopping: bool = False) -> bool:
+        """After a step: log, evaluate and save where it is time to, or where all is to stop.
+
+        Returns:
+            Whether all is to stop now. Several processes agree on it, and on when to save, where
+            they log and every few seconds.
+        """
         step, train = self._engine.step, self._task.train
         ended = step % self._engine.per_epoch == 0
         logged = ended or step % train.log_steps == 0
@@ -164,32 +187,41 @@ class Trainer:
                 note = self._evaluate(step // self._engine.per_epoch)
             self._tell(step, self._total, note)
         due = time.monotonic() - self._saved_at > 60 * train.checkpoint_minutes
+        if self._engine.world.size > 1:
+            if not (logged or self._accord.is_due(step)):
+                return False
+            stopping, due = self._accord.reach(step, stopping, due)
         if stopping or (logged and due):
-            self._save()
+            self._engine.level()
+            self.save()
+        if stopping:
+            collective.wait()  # who says that the state is saved must not be early
+        return stopping
 
     def _log(self) -> str:
-        engine, train = self._engine, self._task.train
+        engine = self._engine
         names = list(self._task.method.weights)
-        means = dict(
-            zip(names, (torch.stack(engine.sums) / max(1, engine.summed)).tolist(), strict=True)
-        )
+        sums = collective.mean(torch.stack(engine.sums)) / max(1, engine.summed)
+        means = dict(zip(names, sums.tolist(), strict=True))
         wrong = [name for name, value in means.items() if not abs(value) < float("inf")]
         if wrong:
             raise self._diverged(f"the loss {' and '.join(wrong)} is no longer finite")
         seconds = time.perf_counter() - self._logged_at
-        speed = engine.summed * train.batch_size / max(seconds, 1e-9)
+        rates = self._pace.told(engine.summed * images_per_step(self._task), seconds)
         record = {
             "step": engine.step,
             "epoch": engine.step / engine.per_epoch,
             "progress": engine.step / self._total,
             "lr": engine.optimizer.param_groups[0]["lr"],
             "losses": {name: float(f"{value:.6g}") for name, value in means.items()},
-            "images_per_s": round(speed),
+            "images_per_s": rates,
         }
+        if engine.asker is not None and (hits := engine.asker.hits()) is not None:
+            record["teacher_hits"] = round(hits, 4)
         self._metrics.write(record)
         torch._foreach_zero_(engine.sums)
         engine.summed, self._logged_at = 0, time.perf_counter()
-        return f"loss {sum(means.values()):.3f}  {speed:,.0f} images/s"
+        return f"loss {sum(means.values()):.3f}  {pace.told(rates)}"
 
     def _evaluate(self, epoch: int) -> str:
         engine = self._engine
@@ -200,6 +232,7 @@ class Trainer:
             with aside(self._task.folder / RESULT) as draft:
                 weights.write(engine.result, draft)
         self._logged_at = time.perf_counter()
+        self._pace.end()
         told = ", ".join(f"{name} {scores.top1:.1%}" for name, scores in self._scores.items())
         return f"epoch {epoch}: {told}"
 
@@ -220,7 +253,7 @@ class Trainer:
         if not self._engine.is_finite():
             raise self._diverged("a parameter is no longer finite")
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write a checkpoint, unless something in it is no longer a number."""
         self._check()
         self._engine.save()
@@ -230,16 +263,20 @@ class Trainer:
         """After the last step: save, and hand the network over."""
         engine, train = self._engine, self._task.train
         scores = self._scores or self._judge()  # none where only the end was left to do
-        self._save()
-        engine.accelerator.end_training()
-        engine.rounding.release()
+        self.save()
+        if engine.asker is not None:
+            engine.asker.finish()
+        engine.release()
         facts = {
             "epochs": train.epochs,
             "steps": self._total,
             "seconds": round(engine.seconds, 3),
             "precision": engine.precision,
             "torch_device": engine.accelerator.device.type,
+            "peak_gb": engine.peak_gb(),
         }
+        if engine.world.size > 1:
+            facts["processes"] = engine.world.size
         if train.quantise:
             simulated = {"validation": scores["simulated"].to_dict()}
             facts |= {"quantise": train.quantise, "simulated": simulated}

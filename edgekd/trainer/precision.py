@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from edgekd.errors import UsageError
+from edgekd.trainer.collective import has_gpu
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -19,7 +20,7 @@ def resolve(asked: str) -> str:
         return "bf16" if has_bf16() else "fp32"
     if asked not in PRECISIONS:
         raise UsageError(f"precision {asked!r}: expected auto, {', '.join(PRECISIONS)}.")
-    if asked == "fp16" and not torch.cuda.is_available():
+    if asked == "fp16" and not has_gpu():
         raise UsageError("fp16 training needs a GPU and there is none here; use auto or fp32.")
     if asked == "bf16" and not has_bf16():
         raise UsageError(
@@ -29,9 +30,21 @@ def resolve(asked: str) -> str:
     return asked
 
 
+def settle(device: torch.device) -> None:
+    """Say once how a GPU computes; nothing to say on a CPU.
+
+    fp32 is fp32 there, too: TF32, which keeps 10 of 23 bits, is switched off for convolutions as it
+    is for matrix products, so that what is learned and judged in fp32 is what a CPU would find, and
+    who wants speed asks for bf16. Batches are of one size, so cuDNN tries its kernels once.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+
+
 def has_bf16() -> bool:
     """Whether bf16 is computed by the hardware, as oneDNN or CUDA see it."""
-    if torch.cuda.is_available():
+    if has_gpu():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # builds without oneDNN, such as macOS's, do not have the question at all
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

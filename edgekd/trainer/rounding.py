@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import nn
 
 from edgekd.models.quantised import SCHEMES, Simulation
+from edgekd.trainer import collective
+from edgekd.world import world
 
 OBSERVED = 0.75
 """Share of a training after which the ranges stay as they are: the file's are fixed, too."""
@@ -23,6 +25,8 @@ class Rounding:
 
     def __init__(self, scheme: str, networks: Sequence[nn.Module]) -> None:
         self.simulation = Simulation(SCHEMES[scheme]) if scheme else None
+        if self.simulation is not None and world().size > 1:
+            self.simulation.agree = collective.largest
         self._releases = [self.simulation.attach(n) for n in networks if self.simulation]
 
     def observe(self, progress: float) -> None:

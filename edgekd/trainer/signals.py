@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from edgekd.world import world
+
+ECHO_S = 5.0
+"""The terminal signals all processes, and so does their launcher again: that is one wish."""
 
 
 class Ears:
@@ -13,6 +19,7 @@ class Ears:
 
     def __init__(self) -> None:
         self.heard = False
+        self._heard_at = 0.0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -31,6 +38,7 @@ class Ears:
                 signal.signal(number, handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.heard:
+        if self.heard and (world().size == 1 or time.monotonic() - self._heard_at > ECHO_S):
             raise KeyboardInterrupt
-        self.heard = True
+        if not self.heard:
+            self.heard, self._heard_at = True, time.monotonic()

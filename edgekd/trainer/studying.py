@@ -19,6 +19,8 @@ from edgekd.features import Features
 from edgekd.files import aside
 from edgekd.methods import Method, Term
 from edgekd.models import weights
+from edgekd.trainer import collective
+from edgekd.world import world
 
 VERSION = 1
 """Of how is studied; another one's results are not taken."""
@@ -66,9 +68,11 @@ def study(
 ) -> None:
     """Let every term that has something of the teacher's learn it, unless it is kept already.
 
+    Several processes learn alike from the same batches; the main one alone looks into the library.
+
     Args:
         method: built; what has studied is frozen afterwards.
-        teachings: told an epoch's number.
+        teachings: told an epoch's number; whole batches, in every process.
         steps: batches an epoch has.
         epochs: of the student's training, of which each term studies its share.
         library: where to look, and to keep what is new; ``None`` keeps nothing.
@@ -80,9 +84,11 @@ def study(
     lessons = []
     for name, term in _students(method).items():
         count = max(1, round(term.study_share * epochs))
-        place = None if library is None else library.place(method, name, count)
-        if place is not None and _recall(term, place):
-            say(f"{name}: what it learned from this teacher is taken from {place.parent}")
+        # the main process alone looks, and keeps what is new
+        place = library.place(method, name, count) if library and world().is_main else None
+        if collective.shared(place is not None and _recall(term, place)):
+            assert library is not None
+            say(f"{name}: what it learned from this teacher is taken from {library.folder}")
         else:
             lessons.append(_Lesson(name, term, count, steps * count, place))
     with torch.random.fork_rng():  # whether it was kept must not change what comes after
@@ -95,6 +101,7 @@ def study(
                     lesson.learn(features, batch)
     for lesson in lessons:
         lesson.keep(say)
+    _hand_out(method)
     freeze(method)
 
 
@@ -103,6 +110,14 @@ def freeze(method: Method) -> None:
     for term in _students(method).values():
         assert term.of_teacher is not None
         term.of_teacher.requires_grad_(False).eval()
+
+
+def _hand_out(method: Method) -> None:
+    """What the main process learned or found is everybody's."""
+    for term in _students(method).values() if world().size > 1 else ():
+        assert term.of_teacher is not None
+        for value in term.of_teacher.state_dict().values():
+            value.copy_(collective.broadcast(value))
 
 
 def _students(method: Method) -> dict[str, Term]:

@@ -1,7 +1,8 @@
 """Together: students of one teacher train in lockstep, and the teacher is asked once a batch.
 
 Every student ends with the very bits that a training of its own would have given it: it sees the
-same batches, the teacher's answers to them, and random numbers of its own.
+same batches, the teacher's answers to them, and random numbers of its own. With ``train.compile``
+these are the bits but for rounding: alone, the teacher is compiled, too.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from dataclasses import dataclass, replace
 import torch
 
 from edgekd.data import Batch
-from edgekd.errors import DivergedError
+from edgekd.errors import CrewError, DivergedError
 from edgekd.features import Features
 from edgekd.trainer import checkpoint
-from edgekd.trainer.engine import Task
+from edgekd.trainer.asking import Asker
 from edgekd.trainer.learner import Teacher
 from edgekd.trainer.loop import Interrupted, Tell, Trained, Trainer
+from edgekd.trainer.pace import Pace
+from edgekd.trainer.precision import resolve
+from edgekd.trainer.resident import told_peak
 from edgekd.trainer.signals import Ears
+from edgekd.trainer.starting import images_per_step
+from edgekd.trainer.task import Task
 
 SAMPLED = 16
 """On a GPU, which has to be waited for, one step of so many is timed; elsewhere each one."""
@@ -35,8 +41,8 @@ class Together:
     whose method cannot learn what it needs of the teacher, is left behind.
 
     Args:
-        tasks: alike in teacher, images, seed, batch size, precision and epochs; each with a student
-            and a folder of its own.
+        tasks: alike in teacher, images and their order, batch size, precision and epochs; each
+            with a student, a seed and a folder of its own.
         tells: of each, told how far it is.
         say: told what the students should not decide in silence.
     """
@@ -50,10 +56,12 @@ class Together:
         pairs = zip(tasks, tells, strict=True)
         self._places = [_seated(task, tell, say) for task, tell in pairs]
         self._seats = [place for place in self._places if isinstance(place, _Seat)]
-        self._loader = tasks[0].loaders.train
-        self._teacher = _teacher(tasks, self._seats[0].trainer.device) if self._seats else None
+        self._loader, train = tasks[0].loaders.train, tasks[0].train
+        self._log_steps, self._batch_size = train.log_steps, images_per_step(tasks[0])
+        self._asker = _asker(tasks, self._seats[0].trainer, say) if self._seats else None
         self._sitting = secrets.token_hex(4)
         self._asked: list[float] = []
+        self._say, self._pace = say, Pace(self._loader, say)
         self._ears = Ears()
 
     def run(self) -> list[Trained | DivergedError]:
@@ -61,24 +69,48 @@ class Together:
 
         Returns:
             What each left, or why it could not; what a training of its own adds to its facts is
-            ``together``: how many it trained with, what a step took, in ms, and the name of this
-            sitting: only times of one sitting say which step costs more.
+            ``together``: how many it trained with, what a step took, in ms, which share of the
+            teacher's answers was there already, and the name of this sitting: only times of one
+            sitting say which step costs more.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM; the state of all was saved.
+            CrewError: there is nobody to decode images any more; the state of all was saved.
         """
         for seat in self._seats:
             seat.begin()
         with self._ears.listening():
-            while going := [seat for seat in self._seats if seat.is_going]:
-                step = min(seat.trainer.step for seat in going)
-                epoch, start = divmod(step, len(self._loader))
-                for number, batch in enumerate(self._loader.epoch(epoch, start), start=step):
-                    if not self.share(batch, number):
-                        break
-        return [
+            try:
+                self._train()
+            except CrewError:  # each between two of its steps
+                for seat in self._seats:
+                    seat.save()
+                raise
+        if self._asker is not None:
+            self._asker.finish()
+        found = [
             self._finish(place) if isinstance(place, _Seat) else place for place in self._places
         ]
+        peaks = [one.facts["peak_gb"] for one in found if isinstance(one, Trained)]
+        if peaks:
+            self._say(told_peak(max(peaks)))
+        return found
+
+    def _train(self) -> None:
+        while going := [seat for seat in self._seats if seat.is_going]:
+            step = min(seat.trainer.step for seat in going)
+            epoch, start = divmod(step, len(self._loader))
+            self._show(self._pace.of(self._loader.epoch(epoch, start)), step)
+
+    def _show(self, batches: Iterator[Batch], step: int) -> None:
+        """What is left of an epoch, to all who are due; and say whether loading held them up."""
+        began, first = time.perf_counter(), step
+        for batch in batches:
+            if not self.share(batch, step):
+                break
+            step += 1
+        self._pace.told((step - first) * self._batch_size, time.perf_counter() - began)
+        self._pace.end()
 
     def share(self, batch: Batch, step: int) -> bool:
         """One step of all who are due, on the batch of that step; false where nobody is."""
@@ -105,16 +137,16 @@ class Together:
             seat.attend(stopping)
             took[seat] = clock.lap()
         self._wait(took, clock.total)
+        if self._asker is not None and (step + 1) % self._log_steps == 0:
+            self._asker.hits()  # which writes what a GPU has sent
         if stopping:
             raise Interrupted
         return True
 
     def _ask(self, batch: Batch, due: Sequence[_Seat]) -> Features | None:
-        if self._teacher is None or not any(seat.looks for seat in due):
+        if self._asker is None or not any(seat.looks for seat in due):
             return None
-        with due[0].trainer.autocast():
-            features: Features = self._teacher(batch.image)
-        return features
+        return self._asker.ask(batch)
 
     def _wait(self, own: Mapping[_Seat, float], total: float) -> None:
         """Each student's time is its own, and the teacher's, as if it had trained by itself."""
@@ -130,6 +162,7 @@ class Together:
             "students": len(self._seats),
             "ms_per_step": _median_ms(seat.took),
             "teacher_ms_per_step": _median_ms(self._asked),
+            "teacher_hits": None if self._asker is None else self._asker.share,
         }
         return replace(found, facts={**found.facts, "together": facts})
 
@@ -141,15 +174,26 @@ class _Union:
     needs: frozenset[str]
 
 
-def _teacher(tasks: Sequence[Task], device: torch.device) -> Teacher | None:
-    """One that shows all that any of the methods looks at."""
+def _asker(tasks: Sequence[Task], trainer: Trainer, say: Callable[[str], None]) -> Asker | None:
+    """It asks for all that any of the methods looks at; one of them trains as they all do."""
     looking = [task for task in tasks if task.teacher is not None and task.method.uses_teacher]
     if not looking:
         return None
     first, needs = looking[0], frozenset[str]().union(*(task.method.needs for task in looking))
     assert first.teacher is not None
     made = Teacher(first.teacher, first.student.preprocess, _Union(needs))
-    return made.to(device).to(memory_format=torch.channels_last)
+    made = made.to(trainer.device).to(memory_format=torch.channels_last)
+    if first.train.compile:  # the next student's graph may overwrite what a graph gave
+        say("teacher: it is not compiled where several students look at its answers")
+    return Asker(
+        made,
+        trainer.autocast,
+        precision=resolve(first.train.precision),
+        memo=first.memo,
+        loader=first.loaders.train,
+        epochs=first.train.epochs,
+        say=say,
+    )
 
 
 class _Seat:
@@ -157,7 +201,7 @@ class _Seat:
 
     def __init__(self, task: Task, tell: Tell, say: Callable[[str], None]) -> None:
         self.looks = task.teacher is not None and task.method.uses_teacher
-        self.trainer = Trainer(task, tell, say)
+        self.trainer = Trainer(replace(task, memo=None), tell, say)  # they remember together
         self.took: list[float] = []
         self._generators = checkpoint.generators()
         self._failed: DivergedError | None = None
@@ -182,6 +226,12 @@ class _Seat:
         """What is due after a step."""
         with self._drawing(), self._diverging():
             self.trainer.attend(stopping)
+
+    def save(self) -> None:
+        """Keep its state, between two steps."""
+        with self._drawing(), self._diverging():
+            if self.is_going:
+                self.trainer.save()
 
     def finish(self) -> Trained | DivergedError:
         """What it left."""

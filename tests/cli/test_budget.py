@@ -56,7 +56,8 @@ WRONG = {
     ),
     "weights of a student that is looked for": (
         ["--budget", "p95<=1ms", "--student", "resnet8:x"],
-        "names weights",
+        "begins with random weights, as often as it takes. Give --student resnet8; or, to begin "
+        "with those weights, leave --budget out",
     ),
     "no budget": (["--attempts", "3"], "--attempts says how to look for what keeps a --budget"),
     "no teacher": (["--budget", "p95<=1ms", "--data", "x"], "needs a --teacher"),
@@ -73,6 +74,20 @@ def test_refused_before_anything_is_done(name: str, edgekd: Command, tmp_path: P
     assert answer.code == 2
     assert words in answer.err.replace("\n", " ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trained_network_is_no_student_to_be_found(
+    edgekd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained/manifest.json").touch()
+    answer = edgekd("run", "--budget", "p95<=1ms", "--student", "trained", "-o", "run")
+    assert answer.code == 2
+    said = " ".join(answer.err.split())
+    assert "--student trained is a trained network" in said
+    assert "edgekd export, then edgekd profile" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from edgekd.cli.compare import _recipes
 from tests.cli.conftest import Command
 from tests.cli.test_verbs import TINY, narrow
 
-KD, DIST = "ce + 0.9*kd", "ce + 2*dist"
+KD, DIST, MAPS = "ce + 0.9*kd", "ce + 2*dist", "ce + 0.1*fitnet"
 
 
 def test_a_comparison_for_a_person_and_for_a_program(
@@ -34,6 +34,26 @@ def test_a_comparison_for_a_person_and_for_a_program(
     assert written["command"].startswith("edgekd compare --teacher ")
     page = (tmp_path / "c" / "report.html").read_text()
     assert KD in page
+
+
+def test_seeds_that_share_batches_say_so(edgekd: Command, taught: Path, tmp_path: Path) -> None:
+    given = ["compare", "--teacher", taught, "--student", "resnet8", "--data", "digits", *TINY]
+    given += ["--method", MAPS, "--seeds", "2", "--seed", "3", "--share-batches"]
+    answer = edgekd(*given, "-o", tmp_path / "c")
+    assert answer.code == 0, answer.err
+    assert narrow(answer.out)
+    assert "All seeds saw the same batches, shuffled and augmented by seed 3" in plain(answer.out)
+    assert "4 students of 2 seeds train side by side" in plain(answer.err)
+    assert json.loads((tmp_path / "c" / "compare.json").read_text())["order"]["seed"] == 3
+    assert "were spent once for all. " in plain(answer.out)  # maps are not remembered
+    recipe = json.loads(edgekd(*given, "--print-recipe", "--json").out)
+    assert recipe["data"]["order"] == 3
+    own = json.loads(edgekd(*given, "--set", "data.order=7", "--print-recipe", "--json").out)
+    assert own["data"]["order"] == 7  # who names an order gets it
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 @pytest.mark.parametrize(

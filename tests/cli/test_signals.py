@@ -45,7 +45,7 @@ def test_a_measurement_that_is_asked_to_end(
 
 def until_it_runs(folder: Path, process: subprocess.Popen[str]) -> None:
     """Until the agent's worker says that it is there."""
-    while not list(folder.glob("edgekd-device-*/run-*/worker.json")):
+    while not list(folder.glob(".edgekd-draft.*/run-*/worker.json")):
         assert process.poll() is None
         try:
             process.wait(0.05)

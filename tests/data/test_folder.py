@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -149,17 +151,87 @@ class Canary:
 
 
 def test_a_pickled_index_beside_a_tar_is_never_read(
-    tmp_path: Path, classes: Classes, tarred: Tarred, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, classes: Classes, tarred: Tarred
 ) -> None:
     tar = tarred(classes(tmp_path / "x", {"cat": 2, "dog": 2}), ".")
-    poison, canary = tmp_path / "_x_tarinfos.pickle", tmp_path / "ran"
+    poison, canary = tmp_path / "_x_tarinfos.pickle", tmp_path / "ran"  # as timm looks for one
     poison.write_bytes(pickle.dumps(Canary(canary)))
-    monkeypatch.setattr("timm.data.readers.reader_image_in_tar.os.path.getsize", lambda f: 2**40)
-    source = folder(str(tar))  # so large that timm would look for an index, and write one
-    assert len(source.splits["train"]) == 4
+    assert len(folder(str(tar)).splits["train"]) == 4
     assert not canary.exists()
     pickle.loads(poison.read_bytes())  # was not replaced either, and would have run
     assert canary.exists()
+
+
+def test_timm_is_not_asked_where_the_images_are() -> None:
+    code = "import sys, edgekd.data.folder, edgekd.data.wds; print('timm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("inner", ["", "{}/", "./", "./{}/"])
+def test_a_tar_of_tars_may_have_no_folders_in_it(
+    tmp_path: Path, classes: Classes, inner: str
+) -> None:
+    unpacked = classes(tmp_path / "pets", {"cat": 3, "dog": 2})
+    with tarfile.open(tmp_path / "imagenet.tar", "w") as outer:
+        for name in ("dog", "cat"):
+            with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+                for file in sorted((unpacked / name).iterdir(), reverse=True):
+                    tar.add(file, arcname=f"{inner.format(name)}{file.name}")
+            outer.add(tmp_path / f"{name}.tar", arcname=f"{name}.tar")
+    a, b = (folder(str(path)) for path in (unpacked, tmp_path / "imagenet.tar"))
+    assert a.labels == b.labels
+    one, other = a.splits["train"], b.splits["train"]
+    assert one.targets.tolist() == other.targets.tolist()
+    assert other.name(0) == f"{tmp_path}/imagenet.tar/cat/0.png"
+    assert all((x == y).all() for x, y in zip(pixels(one), pixels(other), strict=True))
+
+
+def test_a_broken_header_in_the_middle_is_not_the_end(
+    tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    tar = tarred(classes(tmp_path / "x", {"cat": 3, "dog": 3}), ".")
+    content = bytearray(tar.read_bytes())
+    content[content.index(b"dog/1.png")] ^= 1
+    tar.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.tar cannot be read: (bad checksum|invalid h)"):
+        folder(str(tar))
+
+
+def test_a_tar_that_was_cut_between_two_files_is_not_whole(
+    tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    tar = tarred(classes(tmp_path / "x", {"cat": 3, "dog": 3}), ".")
+    whole = tar.read_bytes()
+    with tarfile.open(tar) as opened:
+        ends = [one.offset for one in opened.getmembers()][2:]
+    for end in ends:
+        tar.write_bytes(whole[:end])
+        with pytest.raises(DataError, match=r"x\.tar cannot be read: it is cut off .* copy it ag"):
+            folder(str(tar))
+        with tarfile.open(tmp_path / "outer.tar", "w") as outer:
+            outer.add(tar, arcname="./pets.tar")
+        with pytest.raises(DataError, match=r"outer\.tar cannot .*: \./pets\.tar in it: it is cut"):
+            folder(str(tmp_path / "outer.tar"))
+
+
+def test_a_link_in_a_tar_is_not_dropped_in_silence(
+    tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    unpacked = classes(tmp_path / "x", {"cat": 2, "dog": 2})
+    (unpacked / "dog" / "2.png").hardlink_to(unpacked / "cat" / "0.png")
+    assert len(folder(str(unpacked)).splits["train"]) == 5
+    with pytest.raises(DataError, match=r"2\.png is a link to .*cat/0\.png; pack the files them"):
+        folder(str(tarred(unpacked, ".")))
+
+
+def test_what_macos_keeps_beside_images_is_none_of_them(
+    tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    unpacked = classes(tmp_path / "x", {"cat": 2, "dog": 2})
+    (unpacked / "dog" / "._0.png").write_bytes(b"no image")
+    for place in (unpacked, tarred(unpacked, ".")):
+        assert len(folder(str(place)).splits["train"]) == 4
 
 
 def test_a_tar_of_tars_is_one_class_a_tar(tmp_path: Path, classes: Classes, tarred: Tarred) -> None:
@@ -201,8 +273,8 @@ def test_a_tar_without_images_is_refused(tmp_path: Path) -> None:
 def test_a_place_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no folder or tar .*absent"):
         folder(str(tmp_path / "absent"))
-    with pytest.raises(DataError, match=r"cannot be read: Found 0 images"):
+    with pytest.raises(DataError, match=r"cannot be read: no images. Expected one subf"):
         folder(str(tmp_path))
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"a.png cannot be read: Found 0 images"):
+    with pytest.raises(DataError, match=r"a.png cannot be read: it is neither a folder nor"):
         folder(str(tmp_path / "a.png"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +50,23 @@ def test_other_classes_or_another_order_are_refused() -> None:
     check_labels(splits, splits.labels, "the model")
     with pytest.raises(DataError, match="the model tells 10: 9, 8, 7, 6"):
         check_labels(splits, splits.labels[::-1], "the model")
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_an_image_that_is_written_anew_has_another_stamp(tmp_path: Path, kind: str) -> None:
+    """With the same name and size, among more images than a digest looks at."""
+    put(tmp_path / "set", *(f"{label}/{row}.png" for label in "ab" for row in range(3)))
+    root = tmp_path / "set"
+    if kind == "tar":
+        root = tmp_path / "set.tar"
+        with tarfile.open(root, "w") as tar:
+            tar.add(tmp_path / "set", arcname=".")
+    split = folder(str(root)).splits["train"]
+    before, whole, names = [split.stamp(i) for i in range(6)], split.stamps(), split.digest()
+    part = split.subset(np.array([4, 1]))
+    assert [part.stamp(0), part.stamp(1)] == [before[4], before[1]]
+    os.utime(root if kind == "tar" else root / "a/1.png", ns=(1, 1))
+    same = [split.stamp(i) == before[i] for i in range(6)]
+    assert same == ([False] * 6 if kind == "tar" else [True, False, *[True] * 4])
+    assert split.stamps() != whole
+    assert split.digest() == names  # a training that was cut off goes on

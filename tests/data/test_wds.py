@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
-import sys
+import os
 import tarfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,7 @@ from PIL import Image
 
 from edgekd.data.wds import wds
 from edgekd.errors import DataError
-
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+from edgekd.loading.decode import open_rgb
 
 Picture = Callable[[int], Image.Image]
 Shards = Callable[..., Path]
@@ -65,17 +62,6 @@ def _described(name: str, files: list[str], lengths: list[int]) -> dict[str, Any
     }
 
 
-@pytest.fixture
-def needs_webdataset() -> Iterator[None]:
-    """The package, which leaves the closing of its shards to the garbage collector."""
-    pytest.importorskip("webdataset")
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
-@pytest.mark.usefixtures("needs_webdataset")
 def test_shards_are_read_in_order(shards: Shards, picture: Picture) -> None:
     folder = shards()
     source = wds(str(folder))
@@ -85,32 +71,122 @@ def test_shards_are_read_in_order(shards: Shards, picture: Picture) -> None:
     assert source.labels == ("0", "1", "2")
     assert (np.asarray(train.image(3)) == np.asarray(picture(3))).all()
     assert (np.asarray(test.image(1)) == np.asarray(picture(6))).all()
-    assert train.name(3) == f"{folder} train[3]"
+    assert train.name(3) == f"{folder}/train-1.tar/0003.png"
 
 
-@pytest.mark.usefixtures("needs_webdataset")
+def test_a_shard_that_is_written_anew_gives_its_images_other_stamps(shards: Shards) -> None:
+    root = shards()
+    split = wds(str(root)).splits["train"]
+    stamps = [split.stamp(row) for row in range(len(split))]
+    assert len(set(stamps)) == len(split)
+    whole = split.stamps()
+    os.utime(root / "train-1.tar", ns=(1, 1))
+    now = [split.stamp(row) == stamp for row, stamp in enumerate(stamps)]
+    assert now == [True, True, True, False, False]
+    assert split.stamps() != whole
+
+
 def test_class_names_come_from_the_description(shards: Shards) -> None:
     assert wds(str(shards(class_names=["cat", "dog", "emu"]))).labels == ("cat", "dog", "emu")
 
 
-@pytest.mark.usefixtures("needs_webdataset")
 def test_too_few_class_names_are_refused(shards: Shards) -> None:
     with pytest.raises(DataError, match=r"names 2 classes, .*3 classes"):
         wds(str(shards(class_names=["cat", "dog"])))
 
 
-@pytest.mark.usefixtures("needs_webdataset")
-def test_a_damaged_image_does_not_make_a_shorter_set(shards: Shards) -> None:
-    with pytest.raises(DataError, match=r"holds 4 readable train images, its _info.json says 5"):
-        wds(str(shards(damaged=1)))
+def test_a_damaged_image_is_named_when_it_is_read(shards: Shards) -> None:
+    split = wds(str(shards(damaged=1))).splits["train"]
+    with pytest.raises(DataError, match=r"cannot read image .*train-0\.tar/0001\.png: it is of n"):
+        open_rgb(split, 1)
 
 
-@pytest.mark.usefixtures("needs_webdataset")
 def test_a_missing_shard_is_refused(shards: Shards) -> None:
     folder = shards()
     (folder / "train-1.tar").unlink()
-    with pytest.raises(DataError, match=r"holds 3 readable train images, its _info.json says 5"):
+    with pytest.raises(DataError, match=r"shard .*train-1\.tar cannot be read: .*No such file"):
         wds(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kept", "reason"),
+    [(700, "unexpected end of data"), (4096, r"cannot be read: it is cut off \(.*; copy it ag")],
+)
+def test_a_shard_that_was_cut_short_is_refused(shards: Shards, kept: int, reason: str) -> None:
+    shard = shards() / "train-0.tar"
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(DataError, match=reason):
+        wds(str(shard.parent))
+
+
+def test_what_is_of_no_sample_is_passed_over(shards: Shards) -> None:
+    shard = shards() / "train-1.tar"
+    packed = io.BytesIO()
+    with tarfile.open(shard) as old, tarfile.open(fileobj=packed, mode="w") as tar:
+        _add(tar, "__index__.json", b"{}")
+        for member in old:
+            found = old.extractfile(member)
+            assert found is not None
+            _add(tar, f"._{member.name}", b"what macOS keeps")
+            _add(tar, member.name, found.read())
+    shard.write_bytes(packed.getvalue())
+    assert len(wds(str(shard.parent)).splits["train"]) == 5
+
+
+def test_a_shard_with_a_broken_header_in_it_is_no_shorter_shard(shards: Shards) -> None:
+    shard = shards() / "train-0.tar"
+    content = bytearray(shard.read_bytes())
+    second = content.index(b"0001.png")
+    content[second] ^= 1  # its checksum is wrong now, and tarfile takes that for the end
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=rf"cannot be read: invalid header at byte {second}\. Repl"):
+        wds(str(shard.parent))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (
+            "0003.cls",
+            b"cat",
+            r"its cls does not tell the class of the sample 0003: .*expected a nu",
+        ),
+        ("0003.cls", b"-1", "the class of the sample 0003 is -1; expected 0 or more"),
+        (
+            "0003.txt",
+            b"1",
+            "the sample 0003 has png, txt; expected one of jpg, png, webp, jpeg, an",
+        ),
+        ("0003.png", b"1", r"the sample 0003 has two files \.png"),
+        ("0004.cls", b"1", "the sample 0003 has png; expected"),
+    ],
+)
+def test_a_sample_without_its_parts_is_refused_by_name(
+    shards: Shards, name: str, content: bytes, reason: str
+) -> None:
+    folder = shards()
+    with tarfile.open(folder / "train-1.tar", "w") as tar:
+        _add(tar, "0003.png", b"")
+        _add(tar, name, content)
+    with pytest.raises(DataError, match=rf"shard .*train-1\.tar cannot be read: {reason}"):
+        wds(str(folder))
+
+
+def test_the_class_may_be_in_the_json(shards: Shards, picture: Picture) -> None:
+    folder = shards()
+    with tarfile.open(folder / "train-0.tar", "w") as tar:
+        for number, said in enumerate((4, 0, 2)):
+            file = io.BytesIO()
+            picture(number).save(file, "JPEG")
+            _add(tar, f"a.b/{number}.seg.png", b"a mask, which is not the image")
+            _add(tar, f"a.b/{number}.JPEG", file.getvalue())
+            _add(tar, f"a.b/{number}.json", json.dumps({"kind": said, "label": 9}).encode())
+    table = _described("train", ["train-0.tar"], [3]) | {"alt_label": "kind"}
+    (folder / "_info.json").write_text(json.dumps({"splits": {"train": table}}))
+    split = wds(str(folder)).splits["train"]
+    assert split.targets.tolist() == [4, 0, 2]
+    assert split.name(2) == f"{folder}/train-0.tar/a.b/2.JPEG"
+    assert split.image(2).size == (12, 10)
 
 
 def test_a_description_without_train_is_refused(shards: Shards) -> None:
@@ -126,16 +202,30 @@ def test_a_folder_without_a_description_is_refused(tmp_path: Path, content: str 
         wds(str(tmp_path))
 
 
-@pytest.mark.usefixtures("needs_webdataset")
-def test_a_split_without_its_lengths_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "_info.json").write_text('{"splits": {"train": {}}}')
-    with pytest.raises(DataError, match=r"the shards in .* cannot be read: 'num_samples'"):
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ({}, "does not describe the shards of train: 'filenames'"),
+        ({"filenames": ["a.tar"]}, "does not describe the shards of train: 'shard_lengths'"),
+        ({"filenames": 3, "shard_lengths": [1]}, "does not describe the shards of train: 'int'"),
+        ({"filenames": ["a.tar"], "shard_lengths": []}, "lists 1 shards of train, 0 lengths"),
+        (
+            {"filenames": ["a.tar"], "shard_lengths": [2], "num_samples": 3},
+            "lists 1 shards of train, 1 lengths, 2 images together, and 3 in num_samples",
+        ),
+    ],
+)
+def test_a_split_that_is_described_wrongly_is_refused(
+    tmp_path: Path, table: dict[str, Any], reason: str
+) -> None:
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": table}}))
+    with pytest.raises(DataError, match=rf"_info\.json {reason}"):
         wds(str(tmp_path))
 
 
-def test_the_missing_package_is_named_with_the_command(
-    shards: Shards, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "webdataset", None)
-    with pytest.raises(DataError, match="webdataset, which is not installed: pip install"):
-        wds(str(shards()))
+def test_a_shard_that_names_a_command_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    table = _described("train", [f"pipe:touch {tmp_path}/ran"], [1])
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": table}}))
+    with pytest.raises(DataError, match=r"shard .*pipe:touch .* cannot be read: .*No such file"):
+        wds(str(tmp_path))
+    assert not (tmp_path / "ran").exists()

@@ -75,7 +75,8 @@ def infer(
 ) -> subprocess.CompletedProcess[str]:
     """By a Python that sees nothing of this one's folder."""
     command = [str(python), str(folder / "infer.py"), *map(str, arguments)]
-    alone = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", **env}
+    alone = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}
+    alone |= {"XDG_CACHE_HOME": str(folder.with_name("cache")), **env}
     return subprocess.run(command, capture_output=True, text=True, env=alone, check=False)
 
 
@@ -108,6 +109,11 @@ def test_it_answers_as_edgekd_with_numpy_and_the_runtime_alone(
         assert [one["probability"] for one in row["classes"]] == list(exact[order])  # to the bit
     stayed = {file.name for file in made.path.iterdir()} - {"__pycache__"}
     assert stayed == set(made.files)
+    (graph,) = (tmp_path / "cache" / "edgekd" / "sessions").glob("*.onnx")
+    written = graph.stat().st_mtime_ns
+    again = infer(edge_python, made.path, digits, "--json", "--top", "10")  # by that graph
+    assert [row["classes"] for row in rows(again.stdout)] == [row["classes"] for row in found]
+    assert graph.stat().st_mtime_ns == written
 
 
 @needs_sshd

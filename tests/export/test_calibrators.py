@@ -26,7 +26,7 @@ from edgekd.export._quantising.flavours import FLAVOURS
 from edgekd.export._quantising.quantise import FloatGraph, read_float_graph
 from edgekd.export._running import open_session
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import CALIBRATORS as KNOWN
+from edgekd.sections import CALIBRATORS as KNOWN
 
 Values = np.ndarray[Any, np.dtype[np.float32]]
 

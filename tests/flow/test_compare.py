@@ -72,6 +72,32 @@ def test_every_student_is_the_one_that_distill_makes(
     assert {**again, "timestamp": ""} == {**found, "timestamp": ""}
 
 
+def test_all_seeds_together_where_they_share_an_order(
+    recipes: Callable[..., dict[str, Recipe]], tmp_path: Path
+) -> None:
+    out, made, heard = tmp_path / "c", recipes("data.order=0", methods=METHODS[2:]), Heard()
+    found = compare(Comparison(made, 2, out, heard))
+    said = "4 students of 2 seeds train side by side, all in memory at once"
+    assert any(text.startswith(said) for text in heard.said)
+    assert found["order"]["seed"] == 0
+    assert "shuffled and augmented by seed 0" in found["order"]["sentence"]
+    page = (out / "report.html").read_text()
+    assert "shuffled and augmented by seed 0" in page
+    folders = [out / run["folder"] for method in found["methods"] for run in method["runs"]]
+    noted = [Artifact.open(folder).manifest["training"]["together"] for folder in folders]
+    assert {facts["students"] for facts in noted} == {4}
+    assert len({facts["sitting"] for facts in noted}) == 1
+    (recipe,) = made.values()
+    own = replace(recipe, train=replace(recipe.train, seed=1))
+    single = distill(own, tmp_path / "single")
+    assert weights(out / of(found, METHODS[2])["runs"][1]["folder"]) == weights(single.path)
+    again = Heard()  # more seeds join those that are finished, in the same order of images
+    more = compare(Comparison(made, 3, out, again))
+    assert not any("side by side" in text for text in again.said)  # only one seed is left
+    assert [run["seed"] for run in of(more, METHODS[2])["runs"]] == [0, 1, 2]
+    assert of(more, "ce")["cost"]["over_alone"] == 1.0
+
+
 def _check_figures(found: dict[str, Any], out: Path) -> None:
     written = json.loads((out / "compare.json").read_text())
     assert written == {key: value for key, value in found.items() if key != "report"}
@@ -88,6 +114,7 @@ def _check_figures(found: dict[str, Any], out: Path) -> None:
     assert found["teacher"]["name"] == "resnet14"
     assert found["teacher"]["top1"] > 0.5
     assert found["seeds"] == [0, 1]
+    assert found["order"] is None
     assert "by seed and by image" in kd["gain"]["basis"]
     assert [look["seeds"] for look in found["looks"]] == [[0, 1]]
     _check_answers(out / kd["runs"][0]["folder"])

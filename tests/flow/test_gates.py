@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgekd.errors import GateError, UsageError
-from edgekd.flow.gates import check_sizes, check_teacher, equal_cost_epochs, gain
+from edgekd.flow.gates import check_knowing, check_sizes, check_teacher, equal_cost_epochs, gain
 from edgekd.models import Backbone
 from edgekd.preprocess import Preprocess
 from edgekd.trainer import Scores
@@ -67,6 +67,15 @@ def test_a_teacher_must_know_more_than_the_frequent_class(
 @pytest.mark.parametrize("n", [2, 8, 20, 40])
 def test_few_images_never_refuse_a_perfect_teacher(n: int) -> None:
     check_teacher(backbone(4), scores(n, n, n // 2, classes=2))
+
+
+def test_a_teacher_that_passes_and_knows_little_is_told() -> None:
+    targets = np.arange(1000) % 10
+    assert check_knowing("t", 300, targets) == ""
+    little = check_knowing("t", 200, targets)
+    assert little.startswith("the teacher t is right on 20.0% of 1000 validation images; naming")
+    assert little.endswith("is right on 10.0%. That is little to learn from")
+    assert "do not tell whether it knows anything" in check_knowing("t", 9, targets[:10])
 
 
 def test_swapped() -> None:

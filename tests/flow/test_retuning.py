@@ -24,7 +24,8 @@ from edgekd.loading import Splits, loaders, open_splits
 from edgekd.models import Backbone, build, from_artifact
 from edgekd.models.quantised import LAYERS, Simulation
 from edgekd.models.quantised import SCHEMES as ROUNDINGS
-from edgekd.recipe import QUANTISED, Data, Export, Network, Recipe, Train, recipe_from
+from edgekd.recipe import Data, Export, Network, Recipe, Train, recipe_from
+from edgekd.sections import QUANTISED
 from edgekd.targets import FLAVOURS
 from edgekd.trainer import Scores, evaluate
 from tests.flow.conftest import Heard

@@ -14,6 +14,7 @@ from edgekd.budget import Budget
 from edgekd.errors import DeviceError, UnknownNameError, UsageError
 from edgekd.flow import scouts
 from edgekd.flow.scouts import Scouting, scout, seen
+from edgekd.profiling import Policy
 from edgekd.recipe import Data
 from edgekd.scouting.ranking import Entry
 from edgekd.watching import Silent
@@ -86,15 +87,29 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not written
 
 
+@pytest.mark.parametrize("meters", [[], ["nvml Tesla T4"]])
 def test_a_bound_on_energy_takes_a_meter(
-    written: list[str], monkeypatch: pytest.MonkeyPatch
+    meters: list[str], written: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    survey: dict[str, Any] = {"device": {}, "packages": {}, "meters": []}
+    found = [{"name": name} for name in meters]
+    survey: dict[str, Any] = {"device": {}, "packages": {}, "meters": found}
     monkeypatch.setattr(scouts, "look_at", lambda device: survey)
     asked = Scouting(budget=Budget.parse("j_per_inf<=1mJ"), space=("resnet8",))
-    with pytest.raises(UsageError, match="local has no meter that can be read"):
+    with pytest.raises(UsageError, match="local has no meter that can be read of its CPU"):
         scout(asked, None, Silent())
     assert not written
+
+
+def test_which_meter_sees_what_computes() -> None:
+    """A graphics card's own only where the card does the work."""
+    asked = Scouting(budget=Budget.parse("j_per_inf<=1mJ"))
+    card, board = [{"name": "nvml Tesla T4"}], [{"name": "rapl package-0"}]
+    scouts._check_meter(asked, Policy(), board)
+    scouts._check_meter(asked, Policy(runtime="trt"), card)
+    scouts._check_meter(asked, Policy(provider="CUDAExecutionProvider"), card)
+    scouts._check_meter(Scouting(), Policy(), [])
+    with pytest.raises(UsageError, match="of its GPU, which computes"):
+        scouts._check_meter(asked, Policy(runtime="trt"), [])
 
 
 @pytest.mark.parametrize(

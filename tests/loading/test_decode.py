@@ -141,8 +141,8 @@ PNG = encoded(PHOTOS[0].crop((200, 200, 264, 264)))
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot identify image file"),
-        (b"<html>not found</html>", "cannot identify image file"),
+        (b"", "it is of no format that Pillow knows. Ex"),
+        (b"<html>not found</html>", "it is of no format that Pillow knows. Ex"),
         (JPEG[:300], "Truncated"),
         (JPEG[: len(JPEG) // 2], "truncated"),
         (PNG[: len(PNG) // 2], "truncated"),

@@ -220,3 +220,18 @@ def test_the_memory_is_foretold(
     loader: Any = TrainLoader(images_of(5, 8), square(8), 2, shift, 0, mirrored_copy=copies == 2)
     used = 2 if copies == 2 and shift.mirror else 1
     assert loader._stored.nbytes == stored_bytes(5, (8, 8), shift, used)
+    fixed: Any = TrainLoader(images_of(5, 8), square(8), 2, shift, 0, fixed_views=7)
+    table = stored_bytes(5, (8, 8), shift, 1, 7) - stored_bytes(5, (8, 8), shift, 1)
+    assert (fixed._fixed.nbytes, fixed._fixed.dtype) == (table, np.int16)
+
+
+def test_the_digest_is_of_the_pixels_and_not_of_their_copies(
+    images_of: ImagesOf, square: Square
+) -> None:
+    both = [
+        TrainLoader(images_of(5, 8), square(8), 2, Shift(1, True), 0, mirrored_copy=copy).digest()
+        for copy in (True, False)
+    ]
+    assert both[0] == both[1]
+    darker = Images(images_of(5, 8).pixels // 2, images_of(5, 8).targets)
+    assert TrainLoader(darker, square(8), 2, Shift(1, True), 0).digest() != both[0]

@@ -173,6 +173,35 @@ def test_the_loss_is_a_mean_over_the_batch(
     assert torch.allclose(again, ask(made, student, teacher, batch), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "options"), cases())
+def test_a_term_says_whether_its_loss_of_an_image_depends_on_the_others_of_the_batch(
+    name: str,
+    options: dict[str, Any],
+    shown: Shown,
+    batch: Batch,
+    built: Built,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside batch norms and what is drawn, which the trainer sees to."""
+    student, teacher = shown([(4, 8), (6, 4), (8, 2)], 1), shown([(8, 8), (10, 4), (16, 2)], 2)
+    made = built(term(name, **options), student, teacher).eval()
+    for module in made.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            monkeypatch.setitem(vars(module), "forward", torch.tanh)
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))
+    monkeypatch.setattr(torch, "randint", lambda high, size, **_: torch.full(size, 7))
+
+    def loss(rows: slice) -> Tensor:
+        part = Batch(batch.image[rows], batch.target[rows], batch.index[rows], batch.progress)
+        features = (of.mapped(lambda t: t[rows]) for of in (student, teacher))
+        found: Tensor = copy.deepcopy(made)(*features, part)
+        return found.detach()
+
+    halves = (loss(slice(0, 3)) + loss(slice(3, 6))) / 2
+    is_mean = torch.allclose(loss(slice(0, 6)), halves, rtol=1e-5)
+    assert is_mean is not made.whole_batch
+
+
 @pytest.mark.parametrize("name", keeping("self"))
 def test_nothing_is_to_be_learned_from_a_teacher_that_is_the_student(
     name: str, shapes: Any, shown: Shown, batch: Batch, built: Built

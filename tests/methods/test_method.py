@@ -338,3 +338,36 @@ def test_the_larger_map_is_averaged_to_the_smaller() -> None:
     assert same is small
     wide, high = same_size(torch.zeros(1, 1, 2, 6), torch.zeros(1, 1, 4, 3))
     assert wide.shape[2:] == high.shape[2:] == (2, 3)
+
+
+def test_what_needs_the_whole_batch_is_known_before_it_is_gathered() -> None:
+    plain = Method.parse("ce + kd + fitnet")
+    assert not any(map(plain.sees_whole, plain.weights))
+    assert plain.whole_needs == frozenset()
+    mixed = Method.parse("mgd(ce + rkd) + fitnet")
+    assert [name for name in mixed.weights if mixed.sees_whole(name)] == ["rkd"]
+    assert mixed.whole_needs == {"logits", "embedding"}  # mgd speaks for the teacher before rkd
+
+
+def test_what_studies_a_peer_sees_the_whole_batch(shown: Shown, batch: Batch) -> None:
+    method = Method.parse("ce + ofd")
+    method.with_peer = True
+    features = shown([(4, 8), (6, 4)], 1)
+    method.build(features, features, TARGETS)
+    assert method.sees_whole("ofd")
+    assert not method.sees_whole("ce")
+
+
+def test_each_term_is_shown_what_the_view_says(shown: Shown, batch: Batch) -> None:
+    method = Method.parse("ce + dist")
+    here, whole = (shown([(4, 8), (6, 4)], seed) for seed in (1, 2))
+    asked: list[tuple[str, bool]] = []
+
+    def view(name: str, wide: bool) -> tuple[Features, Features, Batch]:
+        asked.append((name, wide))
+        return (whole, here, batch) if wide else (here, whole, batch)
+
+    losses = method(here, here, batch, view)
+    assert asked == [("ce", False), ("dist", True)]
+    assert torch.equal(losses["ce"], method(here, whole, batch)["ce"])
+    assert torch.equal(losses["dist"], method(whole, here, batch)["dist"])

@@ -28,7 +28,7 @@ from edgekd.models.quantised import (
     snap,
     weight_grid,
 )
-from edgekd.recipe import QUANTISED
+from edgekd.sections import QUANTISED
 
 FEW = Scheme(low=0, high=15, weights=7)
 ALL = {**SCHEMES, "four bits": FEW}

@@ -301,13 +301,15 @@ def test_a_comparison_names_its_winner_and_folds_its_runs(
     assert not view.changes  # none of its students is the student
     markdown = comparison_report["markdown"].read_text("utf-8")
     assert "| ce + 2\\*dist | 87.5%" in markdown
+    assert "All seeds saw the same batches." in markdown
     assert "edgekd run --device pi5 --output …/c10" in markdown
 
 
 def test_one_seed_has_no_interval(comparison: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(comparison, tmp_path / "run")
     content = json.loads((folder / "compare.json").read_text("utf-8"))
-    content |= {"seeds": [0], "winner": {"method": None, "sentence": "One seed shows nothing."}}
+    content |= {"seeds": [0], "order": None}
+    content |= {"winner": {"method": None, "sentence": "One seed shows nothing."}}
     for method in content["methods"]:
         method["runs"] = method["runs"][:1]
         if method["gain"]:

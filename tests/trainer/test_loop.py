@@ -21,7 +21,8 @@ from edgekd.features import Features
 from edgekd.methods import Term
 from edgekd.models import Backbone
 from edgekd.plugins import load
-from edgekd.trainer import RESULT, Task, Trained, Trainer, checkpoint
+from edgekd.trainer import RESULT, Task, Together, Trained, Trainer, checkpoint
+from edgekd.trainer.pace import Pace
 from edgekd.trainer.precision import has_bf16
 
 MakeTask = Callable[..., Task]
@@ -117,7 +118,7 @@ def test_the_teacher_is_left_as_it_was(task: MakeTask) -> None:
     before = {name: value.clone() for name, value in teacher.model.state_dict().items()}
     assert any("running_mean" in name for name in before)
     trainer = Trainer(made)
-    shown = trainer._engine.ask_teacher(next(_batches(made)).image)
+    shown = trainer._engine.ask(next(_batches(made)))
     for tensor in (shown.logits, *shown.stages):
         assert not tensor.requires_grad
         assert tensor.grad_fn is None
@@ -206,6 +207,26 @@ def test_training_learns_and_says_how_it_went(task: MakeTask) -> None:
     assert told[-1][:2] == (40, 40)
     assert "validation" in told[-1][2]
     assert "images/s" in told[0][2]
+
+
+def test_images_are_counted_and_not_the_batch_that_was_asked_for(
+    task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    told = Pace.told
+
+    def count(self: Pace, images: int, seconds: float) -> dict[str, int]:
+        counted.append(images)
+        return told(self, images, seconds)
+
+    monkeypatch.setattr(Pace, "told", count)
+    made, beside = (task(folder=name, epochs=3, batch_size=1000) for name in ("one", "two"))
+    images = len(made.loaders.train.targets)
+    Trainer(made).run()
+    assert counted == [images] * 3
+    counted.clear()
+    Together([beside], [lambda *news: None]).run()
+    assert sum(counted) == 6 * images  # of the student, and of who shows the batches
 
 
 def test_no_epochs_or_no_batch(task: MakeTask) -> None:

@@ -104,7 +104,7 @@ def test_what_belongs_to_a_peer_studies_all_the_time(beside: MakeTask) -> None:
     assert first is not None
     before = {key: value.clone() for key, value in first.state_dict().items()}
     trainer.run()
-    assert said == []
+    assert not [text for text in said if "studies" in text]
     assert not torch.equal(first.state_dict()["0.weight"], before["0.weight"])
     assert all(p.requires_grad for p in first.parameters())
 

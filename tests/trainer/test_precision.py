@@ -6,9 +6,10 @@ import re
 
 import pytest
 import torch
+from accelerate import PartialState
 
 from edgekd.errors import UsageError
-from edgekd.trainer import precision
+from edgekd.trainer import collective, precision
 from edgekd.trainer.precision import resolve
 
 FP16 = "fp16 training needs a GPU and there is none here; use auto or fp32"
@@ -31,6 +32,22 @@ TABLE = [  # asked, has a GPU, computes bf16, found
     ("int8", True, True, "precision 'int8': expected auto, fp32, bf16, fp16"),
     ("", True, True, "precision '': expected auto"),
 ]
+
+
+def test_a_gpu_that_accelerate_is_told_to_leave_alone_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    PartialState._reset_state()
+    try:
+        assert collective.device() == torch.device("cpu")
+        with pytest.raises(UsageError, match=FP16):
+            resolve("fp16")
+    finally:
+        PartialState._reset_state()
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    assert resolve("fp16") == "fp16"
 
 
 @pytest.mark.parametrize(("asked", "gpu", "bf16", "found"), TABLE)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.errors import UsageError
+from edgekd.errors import CrewError, UsageError
 from edgekd.loading import Splits, loaders
 from edgekd.loading.stream import StreamLoader
-from edgekd.trainer import RESULT, Interrupted, Task, Trained, Trainer, checkpoint
+from edgekd.trainer import RESULT, Interrupted, Task, Together, Trained, Trainer, checkpoint
 from tests.trainer.conftest import DATA
 
 MakeTask = Callable[..., Task]
@@ -34,6 +34,19 @@ KINDS: dict[str, dict[str, Any]] = {
 
 class KilledError(Exception):
     """Nothing after it is done, as after ``kill -9``."""
+
+
+def test_generators_of_gpus_that_are_not_there_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states, known = [torch.tensor([number]) for number in range(4)], list[torch.Tensor]()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", known.extend)
+    checkpoint.set_generators({"cpu": torch.get_rng_state(), "cuda": states})
+    assert known == states[:2]
+    checkpoint.set_generators({"cpu": torch.get_rng_state(), "cuda": []})
+    assert known == states[:2]
 
 
 def killed_at(step: int) -> Callable[[int, int, str], None]:
@@ -108,6 +121,36 @@ def test_streamed_images(augment: str, splits: Splits, task: MakeTask) -> None:
     with pytest.raises(KilledError):
         Trainer(streamed("cut"), killed_at(8)).run()
     assert_equal(state(Trainer(streamed("cut")).run()), state(expected))
+
+
+@pytest.mark.parametrize("in_lockstep", [False, True])
+def test_a_decoding_process_that_is_killed_costs_no_step(
+    in_lockstep: bool, splits: Splits, task: MakeTask
+) -> None:
+    data = replace(DATA, memory_gb=1e-9, workers=1)
+    killed: list[int] = []
+
+    def streamed(folder: str) -> Task:
+        made = task(folder=folder, checkpoint_minutes=60.0)
+        return replace(made, loaders=loaders(splits, made.student.preprocess, data, made.train))
+
+    def run(made: Task, tell: Callable[[int, int, str], None]) -> Any:
+        return Together([made], [tell]).run()[0] if in_lockstep else Trainer(made, tell).run()
+
+    cut = streamed("cut")
+
+    def kill(done: int, total: int, note: str) -> None:
+        stream = cut.loaders.train
+        assert isinstance(stream, StreamLoader)
+        if done >= 6 and not killed:
+            killed.extend(stream.processes)
+            os.kill(killed[0], signal.SIGKILL)
+
+    expected = run(streamed("whole"), lambda *news: None)
+    with pytest.raises(CrewError, match=r"ended by signal 9; .* goes on where it was saved last"):
+        run(cut, kill)
+    assert torch.load(cut.folder / checkpoint.NAME, weights_only=True)["step"] >= 6
+    assert_equal(state(run(streamed("cut"), lambda *news: None)), state(expected))
 
 
 def test_adapters_are_in_the_checkpoint_and_not_in_the_student(task: MakeTask) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from edgekd.errors import DivergedError, RecipeError
 from edgekd.models.quantised import LAYERS, SCHEMES, Scheme
-from edgekd.recipe import QUANTISED, Train, recipe_from
+from edgekd.recipe import Train, recipe_from
+from edgekd.sections import QUANTISED
 from edgekd.trainer import RESULT, Task, Trainer, checkpoint, evaluate
 
 MakeTask = Callable[..., Task]

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from edgekd.errors import RecipeError, UsageError
 from edgekd.recipe import Train
 from edgekd.trainer import Task, Trainer, check, settings
+from edgekd.trainer.optimising import _ways
 from edgekd.trainer.settings import SCHEDULES
 
 MakeTask = Callable[..., Task]
@@ -58,10 +60,10 @@ def test_every_schedule_moves_the_learning_rate(schedule: str, task: MakeTask) -
 
 
 def test_an_optimiser_that_refuses(task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
         raise ValueError("Invalid beta")
 
-    monkeypatch.setattr("edgekd.trainer.engine.create_optimizer_v2", refuse)
+    monkeypatch.setattr("edgekd.trainer.optimising.create_optimizer_v2", refuse)
     with pytest.raises(UsageError, match=r"sgd refuses these settings: Invalid beta\. Change"):
         Trainer(task())
 
@@ -87,3 +89,12 @@ def test_a_tracker_that_cannot_start(task: MakeTask, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("accelerate.accelerator.filter_trackers", lambda asked, folder: asked)
     with pytest.raises(UsageError, match=r"^wandb cannot start: run wandb login$"):
         Trainer(task(trackers=("wandb",)))
+
+
+def test_a_gpu_updates_all_parameters_at_once_where_the_optimiser_can() -> None:
+    here, there = torch.device("cpu"), torch.device("cuda")
+    for name in ("sgd", "SGD", "lookahead_sgd", "momentum", "adam", "adamw"):
+        assert _ways(name, there) == {"fused": True}
+        assert _ways(name, here) == {"foreach": False}
+    for name in ("lion", "lamb", "adagrad"):
+        assert _ways(name, there) == _ways(name, here) == {}

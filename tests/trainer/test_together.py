@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from edgekd.loading import Splits, loaders
 from edgekd.methods import Method
 from edgekd.models import Backbone, build
 from edgekd.recipe import Network
-from edgekd.trainer import Interrupted, Task, Together, Trained, Trainer
+from edgekd.trainer import Interrupted, Memo, Task, Together, Trained, Trainer
 from tests.trainer.conftest import DATA, MakeTask
 from tests.trainer.test_resume import KilledError, assert_equal, killed_at, metrics, state
 
@@ -77,6 +78,23 @@ def test_the_same_bits_as_apart(seat: Any, apart: Any) -> None:
         assert metrics(task) == metrics(alike)
 
 
+def test_seeds_that_see_the_same_batches_train_together(seat: Any) -> None:
+    """They differ in what they draw: first weights, dropout and the noise of a method."""
+
+    def seeds(prefix: str) -> list[Task]:
+        one = seat(f"{prefix}-0", ("logits", "draws"), epochs=1)
+        two = seat(f"{prefix}-1", ("logits", "draws"), epochs=1, seed=1)
+        return [*one, *(replace(task, loaders=one[0].loaders) for task in two)]
+
+    found = together(seeds("one"))
+    expected = [Trainer(made).run() for made in seeds("apart")]
+    for one, other in zip(found, expected, strict=True):
+        assert_equal(state(one), state(other))
+    assert {trained.facts["together"]["students"] for trained in found} == {4}
+    zero, one = (next(iter(state(trained).values())) for trained in found[::2])
+    assert not torch.equal(zero, one)
+
+
 def test_of_networks_that_timm_makes(splits: Splits, task: MakeTask) -> None:
     """With more asked of it, the teacher computes its logits another way: the same ones."""
     data = replace(DATA, size=32)
@@ -106,6 +124,30 @@ def test_the_teacher_is_asked_once_a_batch(seat: Any) -> None:
     teacher.forward_intermediates = _counted(teacher.forward_intermediates, asked)
     ready.run()
     assert len(asked) == len(tasks[0].loaders.train)
+
+
+def test_what_the_teacher_said_before_is_remembered_for_all(
+    seat: Any, apart: Any, tmp_path: Path
+) -> None:
+    """Cold, and hot: the same bits."""
+
+    def remembered(prefix: str, names: Sequence[str] = ("alone", "logits")) -> list[Task]:
+        memo = Memo(tmp_path / "memo", lambda: "0" * 32, 10**8)
+        return [replace(task, memo=memo) for task in seat(prefix, names)]
+
+    expected, shares = apart("alone", "logits"), []
+    for prefix in ("cold", "hot"):
+        found = together(remembered(prefix))
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(state(one), state(other))
+        shares.append(found[1].facts["together"]["teacher_hits"])
+    assert shares[0] < 0.5
+    assert shares[1] == 1
+    said: list[str] = []
+    tasks = remembered("maps", ("logits", "maps"))
+    Together(tasks, [quiet, quiet], said.append).run()
+    assert said[0] == "teacher: its answers are not kept: the method looks at stages, too"
+    assert [text.partition(":")[0] for text in said] == ["teacher", "memory"]  # once for both
 
 
 def _counted(ask: Callable[..., Any], asked: list[int]) -> Callable[..., Any]:

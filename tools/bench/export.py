@@ -20,21 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from random_networks import pictures, random_network
 
 from edgekd.artifact import Artifact
-from edgekd.data import Images
-from edgekd.export._network import reference, reparameterised
+from edgekd.export._network import reparameterised
 from edgekd.export._writing import Draft, write
 from edgekd.flow.exporting import export_network, recipe_of
 from edgekd.flow.measuring import measure
 from edgekd.flow.training import teach
-from edgekd.loading import open_splits
-from edgekd.loading.decode import decode
-from edgekd.models import Backbone, zoo
-from edgekd.preprocess import Preprocess
 from edgekd.profiling import Policy
-from edgekd.recipe import Data, Export, recipe_from
+from edgekd.recipe import Export, recipe_from
 
 PRECISIONS = ("fp32", "fp16", "int8")
 HEAD = (
@@ -116,40 +111,20 @@ def _timed(models: list[Path], seconds: float) -> list[dict[str, Any]]:
 
 def _merging(name: str, folder: Path, seconds: float) -> None:
     """A network with training-time branches, written as it was trained and with them merged."""
-    preprocess = Preprocess((224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    torch.manual_seed(0)
-    network = reference(_with_statistics(zoo.create(name, 10)))
-    backbone = Backbone(name, network, preprocess, tuple(map(str, range(10))))
-    pixels = _some(preprocess).pixels
+    backbone = random_network(name, 224)
+    network, pixels = backbone.model, pictures(backbone.preprocess)
     files = []
     for graph, place in ((network, "branches"), (reparameterised(network), "merged")):
         (folder / place).mkdir()
-        made = write(Draft(backbone, graph, network, 18), folder / place, pixels)
-        parity = made.record["parity"]
+        written = write(Draft(backbone, graph, network, 18), folder / place, pixels)
+        parity = written.record["parity"]
         print(
-            f"{place}: {sum(made.record['nodes'].values())} nodes, largest difference "
+            f"{place}: {sum(written.record['nodes'].values())} nodes, largest difference "
             f"{parity['max_relative']:.1e} of the largest logit"
         )
-        files.append(made.file)
+        files.append(written.file)
     (found,) = [r["comparison"] for r in _timed(files, seconds) if "comparison" in r]
     print(f"merged over branches: {_ratio(found['ratio'])}; null {_ratio(found['null'])}")
-
-
-def _with_statistics(model: nn.Module) -> nn.Module:
-    """Fresh batch norms would hide a fold that went wrong."""
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, 0, 0.2)
-            assert norm.running_mean is not None and norm.running_var is not None  # noqa: PT018
-            norm.running_mean.normal_(0, 0.2)
-            norm.running_var.uniform_(0.5, 1.5)
-    return model
-
-
-def _some(preprocess: Preprocess) -> Images:
-    splits = open_splits(Data())
-    return decode(splits.test.subset(splits.test.targets.argsort()[:64]), preprocess)
 
 
 def _tiny(folder: Path) -> Path:

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from pairing import interleaved, machine, ratio
-from step import floor
+from floor import floor
+from pairing import interleaved, machine, on_one_core, ratio
 
 from edgekd import plugins
 from edgekd.catalogue import COSTS
@@ -70,7 +69,7 @@ def main() -> None:
     parser.add_argument("--pair", choices=PAIRS)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    torch.set_num_threads(1)
+    on_one_core()
     if asked.memory_of is not None:
         _run_for_memory(PAIRS[asked.pair], asked.memory_of)
         return
@@ -88,12 +87,13 @@ def _table(key: str, rounds: int) -> dict[str, list[float]]:
         work: dict[str, Callable[[], None]] = {"floor": _floor(pair)}
         work |= {name: _step(pair, name, Path(folder, name)) for name in names}
         taken = interleaved({**work, "null": work["floor"]}, rounds)
-    memory = {name: _memory_of(key, name) for name in ("floor", *names)}
+    weighed = names[:1] if key == "quick" else names  # each imports PyTorch anew
+    memory = {name: _memory_of(key, name) for name in ("floor", *weighed)}
     print(f"\n{pair}: floor {statistics.median(taken['floor']):.3f} CPU s a step, {rounds} rounds")
     print("\n| method | as | step over floor | peak memory over floor, MiB |\n|---|---|---|---|")
     for name in (*names, "null"):
         extra = f"{memory[name] - memory['floor']:+.0f}" if name in memory else ""
-        text = TEXTS.get(name, f"ce + {name}") if name in memory else "floor again"
+        text = "floor again" if name == "null" else TEXTS.get(name, f"ce + {name}")
         print(f"| {name} | {text} | {ratio(taken, name, 'floor')} | {extra} |")
     return taken
 

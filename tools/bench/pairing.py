@@ -7,19 +7,40 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
 
 import torch
 
+from edgekd import __version__
 
-def interleaved(work: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+Times = dict[str, list[float]]
+
+
+def on_one_core() -> None:
+    """One thread, and no GPU: that is what is measured here."""
+    torch.set_num_threads(1)
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+
+
+def interleaved(work: Mapping[str, Callable[[], None]], rounds: int) -> Times:
     """CPU seconds of each, once a round; every second round runs in the opposite order."""
-    taken: dict[str, list[float]] = {name: [] for name in work}
+    return clocks(work, rounds)[0]
+
+
+def clocks(work: Mapping[str, Callable[[], None]], rounds: int) -> tuple[Times, Times]:
+    """CPU seconds of each, and seconds by the clock on the wall."""
+    cpu: Times = {name: [] for name in work}
+    wall: Times = {name: [] for name in work}
     for number in range(rounds + 1):
         for name in list(work) if number % 2 else reversed(list(work)):
-            begin = time.process_time()
+            began, begin = time.perf_counter(), time.process_time()
             work[name]()
-            taken[name].append(time.process_time() - begin)
-    return {name: times[1:] for name, times in taken.items()}  # the first round warms up
+            cpu[name].append(time.process_time() - begin)
+            wall[name].append(time.perf_counter() - began)
+    for taken in (cpu, wall):
+        for times in taken.values():
+            del times[0]  # the first round warms up
+    return cpu, wall
 
 
 def ratio(taken: Mapping[str, list[float]], name: str, floor: str) -> str:
@@ -28,11 +49,12 @@ def ratio(taken: Mapping[str, list[float]], name: str, floor: str) -> str:
     return f"{statistics.median(ratios):.3f}x [{min(ratios):.3f}, {max(ratios):.3f}]"
 
 
-def machine() -> str:
-    """What the figures hold for."""
+def machine(*packages: str) -> str:
+    """What the figures hold for: versions, of these packages too, threads and load."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", *packages))
     return (
-        f"torch {torch.__version__}, python {platform.python_version()}, "
-        f"{torch.get_num_threads()} thread, load {load:.1f} on {os.cpu_count()} CPUs, "
-        "process CPU time, interleaved"
+        f"edgekd {__version__}, torch {torch.__version__}, {versions}, "
+        f"python {platform.python_version()}; {torch.get_num_threads()} thread, "
+        f"load {load:.1f} on {os.cpu_count()} CPUs, process CPU time, interleaved"
     )

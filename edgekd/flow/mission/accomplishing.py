@@ -13,13 +13,13 @@ from typing import Any
 from edgekd import report
 from edgekd.artifact import Artifact
 from edgekd.budget import Budget
-from edgekd.devices import reach
 from edgekd.files import sweep, write_json, write_text
 from edgekd.flow.baseline import compare_alone
-from edgekd.flow.boarding import look_at
-from edgekd.flow.mission.attempting import Ground, Outcome, attempt
+from edgekd.flow.mission.attempting import attempt
 from edgekd.flow.mission.confirming import TEACHER_PROFILE, confirm, measure_teacher, publish
+from edgekd.flow.mission.ground import Ground
 from edgekd.flow.mission.ladder import SPARE, next_plan
+from edgekd.flow.mission.outcomes import Outcome
 from edgekd.flow.mission.overview import figures_told, left_out, outcome_told, overview
 from edgekd.flow.mission.owning import (
     ASKED,
@@ -29,11 +29,10 @@ from edgekd.flow.mission.owning import (
     summary_in,
     withdraw,
 )
-from edgekd.flow.mission.patience import check_meter
 from edgekd.flow.mission.plans import Decision, Limits, Plan
 from edgekd.flow.mission.scouted import Student, allowed, students_of
 from edgekd.flow.mission.steadiness import brief
-from edgekd.flow.mission.teachers import check_same, taught_on_others
+from edgekd.flow.mission.teachers import check_knowing, check_same, taught_on_others
 from edgekd.flow.mission.verdict import Ending
 from edgekd.flow.mission.worth import check_shown, images_needed
 from edgekd.flow.preflight import check_stages
@@ -44,8 +43,6 @@ from edgekd.loading import Splits
 from edgekd.models import Backbone, build
 
 SCOUT = "scout.json"
-SMALL_PX = 64
-"""Images up to this side are what the CIFAR families are made for."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Mission:
     task: Run
     budget: Budget
     space: tuple[str, ...] = ()
-    """Names of spaces and networks; empty: ``cifar`` for small images, else ``timm``."""
+    """Names of spaces and networks; empty: as the scout takes them for images of that size."""
     sizes: tuple[int, ...] = ()
     attempts: int = 6
     margin: float = 0.1
@@ -76,7 +73,8 @@ def accomplish(mission: Mission) -> dict[str, Any]:
     splits, teacher = _checked(mission)
     sweep(task.out)
     begin = _recall(mission)
-    for line in (check_shown(budget, len(splits.validation)), taught_on_others(task.recipe)):
+    too_few = check_shown(budget, len(splits.validation), mission.attempts)
+    for line in (too_few, taught_on_others(task.recipe)):
         if line:
             task.decisions += [line] * (line not in task.decisions)  # written with what comes next
             task.watch.say(line)
@@ -106,15 +104,11 @@ def accomplish(mission: Mission) -> dict[str, Any]:
 
 def _checked(mission: Mission) -> tuple[Splits, Backbone]:
     """Refuse what only the last stages would have refused."""
-    task, budget = mission.task, mission.budget
-    recipe = task.recipe
+    task, recipe = mission.task, mission.task.recipe
     splits = check_stages(recipe, task.out)
     check_place(task.out)
     if not task.restart:
         check_same(recipe, splits, task.out / "teacher")
-    if any(clause.metric == "j_per_inf" for clause in budget.clauses):
-        device = recipe.profile.device
-        check_meter(budget, device, look_at(reach(device))["meters"])
     size = 0 if recipe.teacher.weights else recipe.data.size
     return splits, build(recipe.teacher, splits.labels, size)
 
@@ -163,7 +157,7 @@ def _scouting(mission: Mission, splits: Splits, teacher: Backbone) -> Scouting:
     return Scouting(
         device=recipe.profile.device,
         budget=budget,
-        space=mission.space or ("cifar" if size <= SMALL_PX else "timm",),
+        space=mission.space,
         sizes=mission.sizes,
         size=size,
         classes=len(splits.labels),
@@ -222,7 +216,7 @@ def _climb(
             doubts = ground.suspicion if ground else ""
             return Ending(budget, device, outcomes, students, decision, doubts), ground
         if ground is None:
-            ground = _stand(mission, splits)
+            ground = _stand(mission, splits, students)
         number = len(outcomes) + 1
         task.say(f"attempt {number}: {decision.why}.")
         outcomes.append(_tried(ground, outcomes, decision.plan))
@@ -231,12 +225,15 @@ def _climb(
             return Ending(budget, device, outcomes, students, done, ground.suspicion), ground
 
 
-def _stand(mission: Mission, splits: Splits) -> Ground:
-    """Teach or adopt the teacher; only once there is a student that could do."""
+def _stand(mission: Mission, splits: Splits, students: list[Student]) -> Ground:
+    """Teach or adopt the teacher, and judge it; only once there is a student that could do."""
     task = mission.task
     teacher = task.timed("teach", lambda: teacher_for(task), task.out / "teacher")
     write_text(task.out / "recipe.toml", task.recipe.to_toml())
-    ground = Ground(task, mission.budget, teacher, splits)
+    little = check_knowing(teacher, splits)
+    if little:
+        task.say(f"{little}.")
+    ground = Ground(task, mission.budget, teacher, splits, students)
     if ground.suspicion and any(c.metric == "top1_drop" for c in mission.budget.worth):
         task.say(f"{ground.suspicion}.")
     return ground

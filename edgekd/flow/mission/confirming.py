@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgekd.artifact import Artifact
-from edgekd.budget import figures_of, rule_all
 from edgekd.errors import ArtifactError, GateError
 from edgekd.files import aside, write_json, write_text
 from edgekd.flow.baseline import answers
 from edgekd.flow.exporting import already_exported, export_network
 from edgekd.flow.measuring import Truth, measure
 from edgekd.flow.mission import worth
-from edgekd.flow.mission.attempting import Ground, Outcome, ask, keep_outcome, unsettled
+from edgekd.flow.mission.attempting import ask
+from edgekd.flow.mission.ground import Ground
+from edgekd.flow.mission.outcomes import Outcome, keep_outcome, measured_twice, tested
 from edgekd.flow.mission.owning import ARTIFACT, PUBLISHED, SAMPLES
 from edgekd.flow.mission.patience import longer
-from edgekd.flow.mission.plans import State, state_of
-from edgekd.flow.mission.steadiness import condition_of, unsteady
+from edgekd.flow.mission.steadiness import unsteady
 from edgekd.flow.policies import policy_for
 from edgekd.flow.running import PROFILE
 
@@ -41,21 +40,18 @@ def confirm(ground: Ground, found: Outcome, number: int) -> Outcome:
     ground.task.progress("confirm", 0, 1, plan.key)
     student = Artifact.open(ground.folder(plan) / "student")
     truth = Truth(ground.task.recipe.data, answers(student)["predictions"])
-    seen, samples = ask(ground, ground.exported(plan), truth, ground.said, proofs=True)
-    again = rule_all(ground.budget.costs, figures_of(seen.record))
-    if unsettled(again, ground.budget) or unsteady(again, seen.record):
+    said = ground.said(plan, found.attempt.median)
+    seen, samples = ask(ground, ground.exported(plan), truth, said, proofs=True)
+    tried, vague = measured_twice(ground, found.attempt, seen.record)
+    if vague or unsteady(tried.again or (), seen.record):
         ground.task.say(f"attempt {number}: not settled by the second measurement; measured longer")
-        said = longer(ground.said)
-        seen, samples = ask(ground, ground.exported(plan), truth, said, proofs=True)
-        again = rule_all(ground.budget.costs, figures_of(seen.record))
-    held = state_of(again) == "holds"
-    states = (*found.attempt.stability, condition_of(seen.record))
-    state: State = "holds" if held else "fails"
-    tried = replace(found.attempt, again=again, state=state, stability=states)
+        seen, samples = ask(ground, ground.exported(plan), truth, longer(said), proofs=True)
+        tried, _ = measured_twice(ground, found.attempt, seen.record)
     confirmed = None
-    if held:
+    if tried.state == "holds":
         assert seen.predictions is not None
-        confirmed = {"record": seen.record, **_tested(ground, list(seen.predictions))}
+        last = tested(ground.budget, _tally(ground, seen.predictions))
+        confirmed = {"record": seen.record, **last}
         rows = "".join(f"{json.dumps(row)}\n" for row in samples)
         write_text(ground.folder(plan) / SAMPLES, rows)
     done = replace(found, attempt=tried, confirmed=confirmed)
@@ -103,15 +99,9 @@ def measure_teacher(ground: Ground) -> None:
     measure([done.path], policy_for(ground.device, said), ground.device, None, file, task)
 
 
-def _tested(ground: Ground, said: list[int]) -> Mapping[str, Any]:
-    """The final figures of accuracy, on images that decided nothing."""
+def _tally(ground: Ground, said: Sequence[int]) -> worth.Tally:
     targets = ground.splits.test.targets.tolist()
-    seen = (said, targets, answers(ground.teacher)["predictions"])
-    rulings = rule_all(ground.budget.worth, worth.figures(*seen))
-    return {
-        "test": worth.summary(*seen, confidence=0.95),
-        "rulings": [ruling.to_dict() for ruling in rulings],
-    }
+    return worth.tally(said, targets, answers(ground.teacher)["predictions"])
 
 
 def _same(place: Path, made: Artifact) -> bool:

@@ -6,9 +6,7 @@ from typing import Any
 
 from edgekd.agent.percentiles import samples_needed
 from edgekd.agent.race import Rules
-from edgekd.boards import defaults_of
 from edgekd.budget import LATENCY, Budget, Clause
-from edgekd.errors import UsageError
 from edgekd.recipe import Profile
 
 PERCENTS = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
@@ -20,14 +18,25 @@ BLOCKS, AMPLE_BLOCKS = 2 * Rules.blocks, Rules.blocks * Rules.block_runs
 LONGEST_S = 120.0
 """A measurement is not made longer than this for an ample number of runs; for the fewest, it is."""
 LEAST_S = 3.0
+SLACK = 1.25
+"""A run takes so many times the median that is known of it: the slow ones count as well."""
 
 
-def fields_for(budget: Budget, asked: Profile) -> dict[str, Any]:
+def fields_for(budget: Budget, asked: Profile, median_ms: float | None = None) -> dict[str, Any]:
     """The fields of a policy that a budget and a recipe decide.
 
-    The bound itself says how long so many runs may take: what takes longer is over it anyway.
+    So many runs take as long as what is known of the file says. What takes longer than the bound is
+    over it anyway, so that more than the bound is never allowed for.
+
+    Args:
+        budget: its percentiles say how many runs.
+        asked: what the recipe says.
+        median_ms: of one run, as it was scouted or measured; None goes by the bound alone.
     """
-    paces = [(c.metric, _pace_ms(c, asked.batch_size)) for c in budget.about(LATENCY | {"fps"})]
+    paces = [
+        (clause.metric, _pace_ms(clause, asked.batch_size, median_ms))
+        for clause in budget.about(LATENCY | {"fps"})
+    ]
     fewest = max((_runs(metric) * ms / 1e3 for metric, ms in paces), default=0.0)
     ample = min(max((_runs(m, ample=True) * ms / 1e3 for m, ms in paces), default=0.0), LONGEST_S)
     longest = max(asked.max_seconds, 1.5 * max(fewest, ample))
@@ -48,29 +57,6 @@ def longer(said: dict[str, Any]) -> dict[str, Any]:
     return said | {name: 3 * said[name] for name in ("min_seconds", "max_seconds")}
 
 
-def check_meter(budget: Budget, device: str, meters: list[dict[str, Any]]) -> None:
-    """Refuse a bound on energy where nothing measures it.
-
-    Args:
-        budget: what has to hold.
-        device: how it is called.
-        meters: those that answer there, as its survey says.
-
-    Raises:
-        UsageError: there is none that sees what the runtime computes on.
-    """
-    if not any(clause.metric == "j_per_inf" for clause in budget.clauses):
-        return
-    on_gpu = defaults_of(device).runtime == "trt"
-    if any(on_gpu or not meter["name"].startswith("nvml") for meter in meters):
-        return
-    raise UsageError(
-        f"the budget bounds j_per_inf, and {device} has no meter that edgekd can read (edgekd "
-        "device doctor says which there are); energy is measured and never estimated. Leave the "
-        "clause out, or name a --device with a meter."
-    )
-
-
 def _runs(metric: str, *, ample: bool = False) -> int:
     """The fewest runs for a figure and its interval, or enough for a narrow one."""
     if metric not in PERCENTS:
@@ -79,6 +65,7 @@ def _runs(metric: str, *, ample: bool = False) -> int:
     return AMPLE * fewest if ample else fewest
 
 
-def _pace_ms(clause: Clause, batch: int) -> float:
-    """What one run may take at a bound."""
-    return 1e3 * batch / clause.bound if clause.metric == "fps" else clause.bound
+def _pace_ms(clause: Clause, batch: int, median_ms: float | None) -> float:
+    """What one run takes, or may take at a bound where nothing is known of it."""
+    bound = 1e3 * batch / clause.bound if clause.metric == "fps" else clause.bound
+    return bound if median_ms is None else min(bound, SLACK * median_ms)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from edgekd.budget import LATENCY, Budget, Clause, Figure, bad_end, shown
-from edgekd.flow.mission.plans import Attempt, Limits
+from edgekd.flow.mission.plans import Attempt, Limits, Plan
 from edgekd.flow.mission.steadiness import STABLE
 
 TAILS = {"p95": 1.3, "p99": 1.6}
@@ -96,6 +96,17 @@ def allowed(students: Sequence[Student], limits: Limits) -> list[Student]:
         return list(students)
     parameters, macs = limits.largest
     return [s for s in students if s.parameters <= parameters or s.macs <= macs]
+
+
+def median_of(students: Sequence[Student], plan: Plan) -> float | None:
+    """Milliseconds that a plan's student was scouted at; None where the scout does not know it.
+
+    Of a precision that was not scouted, such as ``auto``, those of the slowest that was.
+    """
+    forms = [form for s in students if (s.network, s.size) == plan.student for form in s.forms]
+    exact = [form for form in forms if form.precision == plan.precision]
+    known = [form.figures[MIDDLE].value for form in exact or forms]
+    return max((value for value in known if value is not None), default=None)
 
 
 def nearest(students: Sequence[Student], budget: Budget) -> tuple[Student, Form] | None:

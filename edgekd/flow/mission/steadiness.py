@@ -70,13 +70,18 @@ def doubt(attempt: Attempt, advice: str = "") -> str:
     if found is None or found.state == STABLE:
         return text
     parts = (found.reason, MEANINGS.get(found.state, BUSY), advice)
-    return f"{text} (not stable, {found.state}: {'; '.join(filter(None, parts))})"
+    return f"{text} ({_named(found.state)}: {'; '.join(filter(None, parts))})"
 
 
 def brief(states: Sequence[str]) -> str:
     """The same in two words: `` (not stable, noisy)``; nothing where all is well."""
     state = worst(states)
-    return "" if state == STABLE else f" (not stable, {state})"
+    return "" if state == STABLE else f" ({_named(state)})"
+
+
+def _named(state: str) -> str:
+    """``not stable``, and what it is where that is more: ``not stable, noisy``."""
+    return "not stable" if state == "unstable" else f"not stable, {state}"
 
 
 def _deciding(attempt: Attempt) -> Iterator[tuple[Ruling, int]]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgekd.artifact import Artifact, is_artifact
 from edgekd.budget import Ruling
-from edgekd.errors import ArtifactError
+from edgekd.errors import ArtifactError, GateError
+from edgekd.flow import gates
 from edgekd.flow.job import Job
 from edgekd.flow.training import LABELS, comes_trained
 from edgekd.intervals import wilson
@@ -34,6 +35,26 @@ def check_same(recipe: Recipe, splits: Splits, out: Path) -> None:
     job = Job("teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, Silent(), False)
     there = build(recipe.teacher, splits.labels) if comes_trained(recipe.teacher) else None
     job.finished(job.fingerprint(there, splits))
+
+
+def check_knowing(teacher: Artifact, splits: Splits) -> str:
+    """Judge a teacher by itself, before any student is: a teacher at chance is no student's fault.
+
+    Returns:
+        A sentence where it knows little; else nothing.
+
+    Raises:
+        GateError: it knows hardly more than the most frequent class.
+    """
+    found = teacher.manifest["metrics"].get("validation") or {}
+    if found.get("n") != len(splits.validation):
+        return ""
+    name = teacher.manifest["model"]["name"]
+    try:
+        right = round(found["top1"] * found["n"])
+        return gates.check_knowing(name, right, splits.validation.targets)
+    except GateError as error:
+        raise error.told(f"{error.bare} No student was tried.") from error
 
 
 def taught_on_others(recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgekd.budget import Budget, Ruling
-from edgekd.flow.mission.attempting import Outcome
+from edgekd.flow.mission.outcomes import Outcome
 from edgekd.flow.mission.plans import Attempt, Decision, ruling_from, state_of
 from edgekd.flow.mission.scouted import Student
 from edgekd.flow.mission.steadiness import QUIET, decided, doubt, stability

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from edgekd.artifact import Artifact
-from edgekd.budget import Budget, Figure
+from edgekd.budget import Budget, Clause, Figure
 from edgekd.files import write_json
 from edgekd.intervals import Interval, paired_difference, wilson
 from edgekd.loading import Splits, eval_loader
 from edgekd.models import from_artifact
 from edgekd.recipe import Data
 from edgekd.trainer import evaluate
+from edgekd.trainer.collective import device
 
 ANSWERS = "answers-validation.json"
 
@@ -31,27 +31,58 @@ def confidence_of(number: int) -> float:
     return 1 - 0.1 / 2.0**number
 
 
-def figures(
-    said: Sequence[int], targets: Sequence[int], teacher: Sequence[int], confidence: float = 0.95
-) -> dict[str, Figure]:
+@dataclass(frozen=True)
+class Tally:
+    """Answers to the same images, counted: all that an accuracy and its interval are made from."""
+
+    n: int
+    right: int
+    """Of a file."""
+    teacher: int
+    """The teacher's right ones."""
+    lost: int
+    """Images that the teacher alone is right on."""
+    won: int
+    """Images that the file alone is right on."""
+
+
+def tally(said: Sequence[int], targets: Sequence[int], teacher: Sequence[int]) -> Tally:
+    """Count a file's and its teacher's answers; classes, in the order of the images."""
+    rows = list(zip(said, teacher, targets, strict=True))
+    return Tally(
+        len(rows),
+        sum(s == y for s, _, y in rows),
+        sum(t == y for _, t, y in rows),
+        sum(s != y == t for s, t, y in rows),
+        sum(s == y != t for s, t, y in rows),
+    )
+
+
+def tally_of(summary: Mapping[str, Any]) -> Tally:
+    """The counts behind what :func:`summary` says."""
+    n = summary["n"]
+    right, teacher = (round(summary[name] * n) for name in ("top1", "teacher"))
+    return Tally(n, right, teacher, summary["lost"], summary["won"])
+
+
+def figures(found: Tally, confidence: float = 0.95) -> dict[str, Figure]:
     """``top1`` and ``top1_drop`` as shares, with intervals; the drop is teacher minus student."""
-    found = {"top1": _top1(said, targets, confidence)}
-    found["top1_drop"] = _drop(said, targets, teacher, confidence)
-    return {name: Figure(i.value, i.lo, i.hi) for name, i in found.items()}
+    both = {"top1": _top1(found, confidence), "top1_drop": _drop(found, confidence)}
+    return {name: Figure(i.value, i.lo, i.hi) for name, i in both.items()}
 
 
-def summary(
-    said: Sequence[int], targets: Sequence[int], teacher: Sequence[int], confidence: float
-) -> dict[str, Any]:
+def summary(found: Tally, confidence: float) -> dict[str, Any]:
     """The same for JSON: how right the file is, and its difference to the teacher."""
-    drop, top1 = _drop(said, targets, teacher, confidence), _top1(said, targets, confidence)
+    drop, top1 = _drop(found, confidence), _top1(found, confidence)
     return {
-        "n": len(said),
+        "n": found.n,
         "top1": top1.value,
         "interval": [top1.lo, top1.hi],
-        "teacher": sum(t == y for t, y in zip(teacher, targets, strict=True)) / len(targets),
+        "teacher": found.teacher / found.n,
         "delta": -drop.value,
         "delta_interval": [-drop.hi, -drop.lo],
+        "lost": found.lost,
+        "won": found.won,
         "confidence": confidence,
     }
 
@@ -63,59 +94,75 @@ def teacher_answers(teacher: Artifact, splits: Splits, data: Data) -> list[int]:
     if (kept.get("sha256"), kept.get("targets")) == (teacher.sha256, targets):
         return [int(value) for value in kept["predictions"]]
     network = from_artifact(teacher)
-    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = evaluate(
-        network.model, eval_loader(splits.validation, network.preprocess, data), place
-    ).predictions.tolist()
+    place = device()
+    shown = eval_loader(splits.validation, network.preprocess, data, device=place)
+    found = evaluate(network.model, shown, place).predictions.tolist()
     table = {"split": "validation", "sha256": teacher.sha256}
     write_json(file, {**table, "predictions": found, "targets": targets})
     return [int(value) for value in found]
 
 
-def images_needed(drop: float, images: int) -> int:
+def images_needed(drop: float, images: int, confidence: float = 0.95) -> int:
     """How many images could show a drop of at most so much if every answer were the teacher's.
 
     Returns:
         0 where there are enough.
     """
-    most = paired_difference(0, 0, images).hi
+    most = paired_difference(0, 0, images, confidence).hi
     if most <= drop or not drop:
         return 0
     odds = most / (1 - most)  # in proportion to 1 / n
     return math.ceil(images * odds * (1 - drop) / drop)
 
 
-def check_shown(budget: Budget, images: int) -> str:
-    """A warning where there are so few validation images that only luck could show the accuracy."""
+def check_shown(budget: Budget, images: int, attempts: int) -> str:
+    """A warning where there are so few validation images that only luck could show the accuracy.
+
+    Args:
+        budget: a bound on ``top1_drop`` takes images.
+        images: for validation.
+        attempts: there may be so many, and each is judged with a wider interval than the last.
+    """
     for clause in budget.worth:
-        if clause.metric == "top1_drop" and not clause.bound:
+        if clause.metric != "top1_drop":
+            continue
+        if not clause.bound:
             return (
                 f"no number of validation images can show {clause.text} where every answer is the "
                 "teacher's: only a student that is better than its teacher by more than the "
                 "interval can be shown to hold"
             )
-        needed = images_needed(clause.bound, images) if clause.metric == "top1_drop" else 0
-        if needed:
-            return (
-                f"{images} validation images cannot show {clause.text} even where every answer is "
-                f"the teacher's: it takes {needed}; only a student that is better than its teacher "
-                "can be shown to hold"
-            )
+        needs = [
+            images_needed(clause.bound, images, confidence_of(number + 1))
+            for number in range(attempts)
+        ]
+        if any(needs):
+            return _too_few(clause, images, needs)
     return ""
 
 
-def _top1(said: Sequence[int], targets: Sequence[int], confidence: float) -> Interval:
-    right = sum(s == y for s, y in zip(said, targets, strict=True))
-    return wilson(right, len(targets), confidence)
+def _too_few(clause: Clause, images: int, needs: Sequence[int]) -> str:
+    """Args: needs: images that each attempt would take, 0 where there are enough."""
+    enough = sum(not needed for needed in needs)
+    cannot = f"{images} validation images cannot show {clause.text}"
+    better = "only a student that is better than its teacher can be shown to hold"
+    if not enough:
+        more = f", and {max(needs)} for the last of {len(needs)} attempts" if len(needs) > 1 else ""
+        same = "even where every answer is the teacher's"
+        return f"{cannot} {same}: it takes {needs[0]}{more}; {better}"
+    return (
+        f"{cannot} after attempt {enough} of {len(needs)}, even where every answer is the "
+        f"teacher's, as each is judged with a wider interval than the one before: it takes "
+        f"{needs[enough]} for the next and {max(needs)} for the last; there, {better}"
+    )
 
 
-def _drop(
-    said: Sequence[int], targets: Sequence[int], teacher: Sequence[int], confidence: float
-) -> Interval:
-    rows = list(zip(said, teacher, targets, strict=True))
-    lost = sum(s != y == t for s, t, y in rows)
-    won = sum(s == y != t for s, t, y in rows)
-    return paired_difference(lost, won, len(rows), confidence)
+def _top1(found: Tally, confidence: float) -> Interval:
+    return wilson(found.right, found.n, confidence)
+
+
+def _drop(found: Tally, confidence: float) -> Interval:
+    return paired_difference(found.lost, found.won, found.n, confidence)
 
 
 def _kept(file: Path) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import pytest
 
 from edgekd.artifact import Artifact
 from edgekd.budget import Budget
-from edgekd.errors import DeviceError, UsageError
-from edgekd.flow.mission import accomplishing, attempting, confirming, owning, teachers
+from edgekd.errors import DeviceError, GateError, UsageError
+from edgekd.flow import scouts
+from edgekd.flow.mission import accomplishing, attempting, confirming, ground, owning, teachers
 from edgekd.flow.mission.accomplishing import Mission, accomplish
 from edgekd.flow.running import Run
 from edgekd.flow.scouts import Scouting
@@ -39,8 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Scouting]:
         return dict(FOUND)
 
     monkeypatch.setattr(accomplishing, "scout", scout)
-    # 90 runs of 2 s are not waited for
-    monkeypatch.setattr(attempting, "fields_for", lambda budget, asked: SHORT)
+    monkeypatch.setattr(ground, "fields_for", lambda *_: SHORT)
     return questions
 
 
@@ -56,7 +56,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a mission that held; only to read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accomplishing, "scout", lambda *_: dict(FOUND))
-        patch.setattr(attempting, "fields_for", lambda *_: SHORT)
+        patch.setattr(ground, "fields_for", lambda *_: SHORT)
         out = tmp_path_factory.mktemp("mission") / "run"
         go(out, HOLDS)
     return out
@@ -137,7 +137,11 @@ def test_the_same_command_changes_nothing(run: Path, asked: list[Scouting]) -> N
     assert heard.taken() == ["scout", "teach", "attempt", "teacher"]
 
 
-def test_another_budget_takes_the_trainings_as_they_are(run: Path, asked: list[Scouting]) -> None:
+def test_another_budget_takes_the_trainings_as_they_are(
+    run: Path, asked: list[Scouting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the measurements, which are ruled on again; so does going back."""
+    before = summary_of(run)["budget"]
     weights = (run / "resnet14-8px-1ep/student/model.safetensors").stat().st_mtime_ns
     found = go(run, "top1_drop<=0%", attempts=2)["budget"]
     assert len(asked) == 1
@@ -150,9 +154,20 @@ def test_another_budget_takes_the_trainings_as_they_are(run: Path, asked: list[S
     assert not (run / "artifact").exists()  # it was accepted under another budget
     assert not (run / "profile.json").exists()
     assert all("2000ms" not in line for line in summary_of(run)["decisions"])
+
+    def measured(*_: Any, **__: Any) -> Any:
+        raise AssertionError("it was measured before")
+
+    monkeypatch.setattr(attempting, "ask", measured)
+    monkeypatch.setattr(confirming, "ask", measured)
     again = go(run, HOLDS)["budget"]
-    assert again["state"] == "holds"
+    assert again == before
     assert (run / "artifact").is_dir()
+    stricter = go(run, "p95<=1s, top1_drop<=98%")["budget"]
+    assert stricter["state"] == "holds"
+    assert stricter["rulings"][0]["value"] == before["rulings"][0]["value"]
+    assert [r["bound"] for r in stricter["rulings"]] == [1000.0, 0.98]
+    assert stricter["test"] == before["test"]
 
 
 def test_where_nothing_fits_nothing_is_trained(tmp_path: Path, asked: list[Scouting]) -> None:
@@ -163,7 +178,7 @@ def test_where_nothing_fits_nothing_is_trained(tmp_path: Path, asked: list[Scout
     assert not (tmp_path / "run/teacher").exists()
     assert (tmp_path / "run/report.html").is_file()
     assert asked[0].size == 8
-    assert asked[0].space == ("cifar",)
+    assert asked[0].spaces == ("cifar",)
 
 
 def test_what_does_not_repeat_is_no_end(
@@ -173,8 +188,8 @@ def test_what_does_not_repeat_is_no_end(
     slow = {"resnet14-8px-1ep"}
     ask = attempting.ask
 
-    def jammed(ground: Any, path: Path, truth: Any, said: Any, *, proofs: bool) -> Any:
-        found, samples = ask(ground, path, truth, said, proofs=proofs)
+    def jammed(here: Any, path: Path, truth: Any, said: Any, *, proofs: bool) -> Any:
+        found, samples = ask(here, path, truth, said, proofs=proofs)
         if proofs and path.parent.name in slow:
             for name in ("value", "lo", "hi"):
                 found.record["timing"]["p95"][name] = 1e6
@@ -236,11 +251,51 @@ def test_a_method_that_does_not_suit_a_student_is_an_outcome(
     assert second["network"] == "resnet8"
 
 
+def test_what_a_measurement_cannot_decide_is_measured_again(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too few runs for a percentile; energy, where no meter was read."""
+    file = run / "resnet14-8px-1ep/outcome-fp32.json"
+    table = json.loads(file.read_text())
+    none = dict.fromkeys(("value", "lo", "hi")) | {"method": "n/a (150 runs, need 459)"}
+    table["record"]["timing"]["p99"] = none
+    file.write_text(json.dumps(table))
+
+    def asked(*_: Any, **__: Any) -> Any:
+        raise DeviceError("the file is measured")
+
+    monkeypatch.setattr(attempting, "ask", asked)
+    with pytest.raises(DeviceError, match="the file is measured"):
+        go(run, "p99<=2s")
+    monkeypatch.setattr(confirming, "ask", asked)
+    assert go(run, "mean<=2s")["budget"]["state"] == "holds"  # not asked for, and there
+    table["confirmed"]["record"]["timing"]["p95"] = none
+    file.write_text(json.dumps(table))
+    with pytest.raises(DeviceError, match="the file is measured"):
+        go(run, "p95<=1s")
+
+
+def test_a_teacher_at_chance_ends_it_and_is_no_students_fault(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, outcome = Artifact.open(run / "teacher"), run / "resnet14-8px-1ep/outcome-fp32.json"
+    metrics = {**made.manifest["metrics"], "validation": {"top1": 0.1, "n": 30}}
+    known = replace(made, manifest={**made.manifest, "metrics": metrics})
+    monkeypatch.setattr(accomplishing, "teacher_for", lambda _: known)
+    outcome.unlink()
+    words = "the teacher resnet14 is right on 10.0% of 30 validation images.* No student was tried"
+    with pytest.raises(GateError, match=words):
+        go(run, HOLDS)
+    assert not outcome.exists()
+
+
 def test_energy_without_a_meter_is_refused_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accomplishing, "look_at", lambda _: {"meters": []})
-    with pytest.raises(UsageError, match="has no meter that edgekd can read"):
+    survey: dict[str, Any] = {"device": {}, "packages": {}, "meters": []}
+    monkeypatch.setattr(accomplishing, "scout", scouts.scout)
+    monkeypatch.setattr(scouts, "look_at", lambda _: survey)
+    with pytest.raises(UsageError, match="has no meter that can be read of its CPU"):
         go(tmp_path / "run", "j_per_inf<=1mJ")
     assert list(tmp_path.iterdir()) == []
 

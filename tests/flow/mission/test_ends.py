@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from edgekd.budget import Budget, Figure, rule_all
-from edgekd.errors import UsageError
 from edgekd.flow.mission import worth
-from edgekd.flow.mission.attempting import Outcome
-from edgekd.flow.mission.patience import check_meter, fields_for, longer
+from edgekd.flow.mission.outcomes import Outcome
+from edgekd.flow.mission.patience import fields_for, longer
 from edgekd.flow.mission.plans import Attempt, Condition, Decision, Other, Plan, attempt_from
-from edgekd.flow.mission.scouted import students_of
+from edgekd.flow.mission.scouted import median_of, students_of
+from edgekd.flow.mission.steadiness import brief
 from edgekd.flow.mission.teachers import excused
 from edgekd.flow.mission.verdict import Ending
 from edgekd.flow.mission.wayout import best_of, times_missed, ways_out
@@ -161,14 +161,15 @@ def test_an_attempt_comes_back_from_json() -> None:
 def test_the_drop_is_the_teachers_share_less_the_students() -> None:
     targets, teacher = [0] * 100, [0] * 90 + [1] * 10
     said = [1] * 5 + [0] * 95  # loses 5, wins the teacher's last 10
-    found = worth.figures(said, targets, teacher)
+    found = worth.figures(worth.tally(said, targets, teacher))
     assert found["top1"].value == pytest.approx(0.95)
     assert found["top1_drop"].value == pytest.approx(-0.05)
     low, high = found["top1_drop"].lo, found["top1_drop"].hi
     assert low is not None
     assert high is not None
     assert low < -0.05 < 0.02 < high < 0.04
-    shown = worth.summary(said, targets, teacher, 0.95)
+    shown = worth.summary(worth.tally(said, targets, teacher), 0.95)
+    assert worth.tally_of(shown) == worth.Tally(100, 95, 90, 5, 10)
     assert (shown["delta"], shown["teacher"], shown["n"]) == (pytest.approx(0.05), 0.9, 100)
     assert shown["delta_interval"] == [-high, -low]
 
@@ -177,19 +178,20 @@ def test_each_attempt_may_err_half_as_often() -> None:
     errors = [1 - worth.confidence_of(number) for number in range(1, 40)]
     assert errors[0] == pytest.approx(0.05)
     assert sum(errors) / 2 < 0.05  # one-sided
-    targets = [0] * 100
-    widths = [
-        worth.figures(targets, targets, targets, worth.confidence_of(k))["top1_drop"].hi
-        for k in (1, 2, 3)
-    ]
+    same = worth.Tally(100, 100, 100, 0, 0)
+    widths = [worth.figures(same, worth.confidence_of(k))["top1_drop"].hi for k in (1, 2, 3)]
     assert widths == sorted(widths)  # type: ignore[type-var]
 
 
 def test_too_few_images_are_said_beforehand() -> None:
     budget = Budget.parse("top1_drop<=1%")
-    assert "it takes 381" in worth.check_shown(budget, 189)
-    assert worth.check_shown(budget, 381) == ""
-    assert worth.check_shown(Budget.parse("top1>=90%"), 10) == ""
+    assert "it takes 381; only" in worth.check_shown(budget, 189, 1)
+    assert "it takes 381, and 991 for the last of 6 attempts" in worth.check_shown(budget, 189, 6)
+    assert worth.check_shown(budget, 381, 1) == ""
+    some = worth.check_shown(budget, 600, 6)
+    assert "600 validation images cannot show top1_drop<=1% after attempt 2 of 6" in some
+    assert worth.check_shown(budget, 991, 6) == ""
+    assert worth.check_shown(Budget.parse("top1>=90%"), 10, 6) == ""
 
 
 # ---- how long ----
@@ -210,15 +212,24 @@ def test_enough_runs_for_the_percentile() -> None:
     assert "energy" not in quick
 
 
-def test_energy_takes_a_meter() -> None:
-    budget = Budget.parse("j_per_inf<=1mJ")
-    assert fields_for(budget, Profile(threads=2))["energy"] is True
-    with pytest.raises(UsageError, match="no meter that edgekd can read"):
-        check_meter(budget, "local", [])
-    with pytest.raises(UsageError, match="no meter"):
-        check_meter(budget, "local", [{"name": "nvml0"}])
-    check_meter(budget, "local", [{"name": "rapl"}])
-    check_meter(BUDGET, "local", [])
+def test_the_runs_take_as_long_as_the_scout_says_and_never_longer_than_the_bound() -> None:
+    budget, asked = Budget.parse("p99<=2s"), Profile(max_seconds=30.0)
+    assert fields_for(budget, asked)["min_seconds"] == pytest.approx(918)
+    known = fields_for(budget, asked, 10.0)
+    assert known["min_seconds"] == pytest.approx(4 * 459 * 0.0125)
+    assert known["max_seconds"] == pytest.approx(1.5 * known["min_seconds"])
+    assert fields_for(budget, asked, 1e6) == fields_for(budget, asked)
+    assert fields_for(budget, asked, 0.01)["min_seconds"] == 3.0
+    students = students_of(table(row("a", 10), row("a", 12, precision="int8"), row("b", 5)))
+    plan = Plan("a", 32, 10, "auto", 0.01)
+    assert median_of(students, plan) == 12
+    assert median_of(students, replace(plan, precision="fp32")) == 10
+    assert median_of(students, replace(plan, precision="fp16")) == 12
+    assert median_of(students, replace(plan, network="c")) is None
+
+
+def test_energy_is_metered_where_it_is_bounded() -> None:
+    assert fields_for(Budget.parse("j_per_inf<=1mJ"), Profile(threads=2))["energy"] is True
 
 
 # ---- findings of reviews ----
@@ -317,6 +328,13 @@ def test_an_infeasible_end_that_rests_on_a_busy_device_says_so() -> None:
     assert "quiet" not in ending(replace(WRONG, stability=(NOISY,))).sentence  # its costs hold
 
 
+def test_unstable_is_said_once() -> None:
+    found = twice((19.0, 18.0, 20.0), Condition("stable"), Condition("unstable", "+-80 %"))
+    assert "(not stable: +-80 %; the device was busy" in found.sentence
+    assert brief(["stable", "unstable"]) == " (not stable)"
+    assert brief(["noisy"]) == " (not stable, noisy)"
+
+
 def test_what_was_not_tried_is_no_reason_to_say_infeasible() -> None:
     used = Decision(
         None, "the one attempt is used, and 3 students that should fit were not tried", True, 3
@@ -345,7 +363,7 @@ def test_a_way_out_says_what_is_a_bad_end_and_what_a_guess() -> None:
 
 def test_a_drop_of_nothing_is_warned_of() -> None:
     assert "no number of validation images can show top1_drop<=0%" in worth.check_shown(
-        Budget.parse("top1_drop<=0%"), 10_000
+        Budget.parse("top1_drop<=0%"), 10_000, 6
     )
 
 
