@@ -235,7 +235,7 @@ class Asker:
     def _is_given_up(self) -> bool:
         """Whether what was kept turned out to be wrong: it is deleted, and this told."""
         assert self._store is not None
-        if self._wrong is None or not bool(self._wrong):
+        if self._wrong is None or not self._wrong.cpu().numpy().any():
             return False
         self._say(
             f"teacher: its answers in {self._store.folder} {CHANGED}, and it is asked each time "
