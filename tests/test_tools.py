@@ -241,6 +241,7 @@ def test_latency_is_measured(quick: Quick) -> None:
     assert float(error[1]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_every_method_is_compared(tmp_path: Path) -> None:
     printed = bench("accuracy.py", str(tmp_path), "--quick")
     assert bench("accuracy.py", str(tmp_path), "--quick").endswith(printed[printed.index("| m") :])
