@@ -165,6 +165,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of edgekd's in the user's cache; it need not be there."""
+    found = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(found).expanduser() / "edgekd" / name
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's content, read in pieces."""
     with path.open("rb") as file:

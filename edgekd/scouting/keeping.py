@@ -17,11 +17,11 @@ from typing import Any
 
 from edgekd import __version__
 from edgekd.devices import AGENT
-from edgekd.files import write_json
+from edgekd.files import cache_folder, write_json
 from edgekd.profiling import Policy
 from edgekd.scouting.efforts import Effort
-from edgekd.scouting.places import cache_folder, release
 from edgekd.scouting.ranking import Entry
+from edgekd.scouting.releases import release
 
 FACTS = (
     "soc",

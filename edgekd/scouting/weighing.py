@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
 from edgekd.errors import UsageError
-from edgekd.files import write_json
-from edgekd.scouting.places import cache_folder, release
+from edgekd.files import cache_folder, write_json
+from edgekd.scouting.releases import release
 
 if TYPE_CHECKING:
     from torch import nn

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekd.data import Indices
+from edgekd.files import cache_folder
 from edgekd.trainer.room import Hold, given, one_at_a_time, sweep
 from edgekd.trainer.rows import WORD, Rows, words_of
 
@@ -47,9 +48,8 @@ class Memo:
     @classmethod
     def of_user(cls, key: Callable[[], str], gigabytes: float) -> Memo | None:
         """In the user's own cache; ``None`` where no room is given."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         room = int(gigabytes * 1e9)
-        return cls(cache / "edgekd" / "answers", key, room) if room else None
+        return cls(cache_folder("answers"), key, room) if room else None
 
     def open(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch.optim import SGD
 from edgekd.data import Batch
 from edgekd.errors import DivergedError, UsageError, WeightsError
 from edgekd.features import Features
-from edgekd.files import aside
+from edgekd.files import aside, cache_folder
 from edgekd.methods import Method, Term
 from edgekd.models import weights
 from edgekd.trainer import collective
@@ -43,8 +42,7 @@ class Library:
     @classmethod
     def of_user(cls, key: Callable[[], str]) -> Library:
         """In the user's own cache."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        return cls(cache / "edgekd" / "studies", key)
+        return cls(cache_folder("studies"), key)
 
     def place(self, method: Method, name: str, epochs: int) -> Path:
         """The file of one term, studied for so many epochs with these options."""
