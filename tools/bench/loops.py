@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from floor import BATCH, CLASSES, floor
-from torch import nn
+from torch import Tensor, nn
 
 from edgekd.data import Batch, Images, Loader
 from edgekd.loading import Loaders
@@ -147,9 +147,20 @@ def batches(loader: Loader) -> Iterator[Batch]:
         yield from loader.epoch(epoch)
 
 
+class Corner(nn.Module):
+    """One pixel of each image: the same work however the image lies in memory.
+
+    Pooling is not: 25 µs a batch in NCHW, 72 µs in channels_last, which is no cost of a loop's.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """From (B, C, H, W) to (B, C)."""
+        return image[:, :, 0, 0]
+
+
 def stub(side: int) -> Backbone:
     """A network that costs next to nothing: what is left is the harness."""
-    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
+    model = nn.Sequential(Corner(), nn.Linear(3, CLASSES))
     return Backbone("stub", model, _shown(side), tuple(map(str, range(CLASSES))))
 
 
