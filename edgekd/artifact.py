@@ -26,7 +26,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,11 +33,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from edgekd import schema, structure
 from edgekd.errors import ArtifactError
 from edgekd.files import flush, private_folder, sha256, write_json, writing
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+LONGEST_NAME = 255
+"""Bytes of a file's name, as most file systems have it."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,13 @@ class Artifact:
             ArtifactError: no manifest, a newer schema, a file missing or changed.
         """
         manifest = read_manifest(path)
-        hashes = {name: entry.get("sha256") for name, entry in manifest["files"].items()}
-        for name, expected in {MODEL_FILES[manifest["kind"]]: None, **hashes}.items():
+        model: dict[str, Any] = {MODEL_FILES[manifest["kind"]]: {}}
+        for name, entry in (model | manifest["files"]).items():
             file = path / name
-            if Path(name).name != name:
-                raise ArtifactError(f"{path / MANIFEST} names {name!r}, outside its folder.")
             if not file.is_file():
                 raise ArtifactError(f"{path} is not complete: {name} is missing. Make it again.")
-            if sha256(file) != expected:
+            size = file.stat().st_size  # of a file that is no end of bytes, such as a link to one
+            if size != entry.get("bytes", size) or sha256(file) != entry.get("sha256"):
                 raise ArtifactError(
                     f"{file} was changed after it was made: its sha256 is not the manifest's. "
                     "Make it again, or take a copy that was not touched."
@@ -87,30 +87,30 @@ MODEL_FILES = {"network": "model.safetensors", "onnx": "model.onnx", "tensorrt":
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a folder, its schema checked and its files not."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-    except FileNotFoundError as error:
+        manifest = schema.MANIFEST.load(path / MANIFEST)
+    except ArtifactError as error:
+        if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            raise
         raise ArtifactError(
             f"{path} is not an edgekd artifact: it has no {MANIFEST}. "
             "Expected a folder that edgekd teach, distill or export made."
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path / MANIFEST} cannot be read: {error}.") from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if version != SCHEMA_VERSION:
+    wrong = structure.mismatch(manifest, structure.schema_of("manifest"))
+    names = () if wrong else manifest["files"]
+    outside = next((name for name in names if not _is_plain(name)), None)
+    if outside is not None:
+        wrong = f"it names {structure.shown(outside)}, outside its folder"
+    if wrong:
         raise ArtifactError(
-            f"{path / MANIFEST} has schema {version!r}; this edgekd reads {SCHEMA_VERSION}. "
-            "Update edgekd, or make the artifact again."
+            f"{path / MANIFEST} is not a whole manifest: {wrong}. Make the artifact again."
         )
-    if manifest.get("kind") not in MODEL_FILES:
-        raise ArtifactError(
-            f"{path / MANIFEST} has kind {manifest.get('kind')!r}; "
-            f"expected one of {', '.join(MODEL_FILES)}."
-        )
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        raise ArtifactError(f"{path / MANIFEST} does not list its files. Make the artifact again.")
-    checked: dict[str, Any] = manifest
-    return checked
+    return manifest
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it can be the name of a file in the artifact's own folder."""
+    whole = name not in ("", "..") and Path(name).name == name
+    return whole and name.isprintable() and len(name.encode()) <= LONGEST_NAME
 
 
 def is_artifact(path: Path) -> bool:
@@ -138,5 +138,5 @@ def create(path: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
         for name in files:
             (draft / name).replace(path / name)
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        head = {"schema_version": SCHEMA_VERSION, "created": stamp, "files": files}
+        head = {**schema.MANIFEST.head, "created": stamp, "files": files}
         write_json(path / MANIFEST, head | dict(manifest))

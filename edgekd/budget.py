@@ -52,7 +52,9 @@ ACCURACY = frozenset({"top1", "top1_drop"})
 LATENCY = frozenset({"p50", "p95", "p99", "mean"})
 
 EXAMPLE = 'such as "p95<=30ms, top1_drop<=1%, peak_mb<=300"'
-_CLAUSE = re.compile(r"\s*([^\s<>=]*)\s*(<=|>=|==|=|<|>)\s*([^\s]*?)\s*([a-zA-Z%/]*)\s*")
+LONGEST = 1000
+"""Characters; there are but so many metrics."""
+_CLAUSE = re.compile(r"([^\s<>=]*) ?(<=|>=|==|=|<|>) ?([^\s]*?) ?([a-zA-Z%/]*)")
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?|\.\d+", re.ASCII)
 
 
@@ -84,7 +86,11 @@ class Budget:
             UsageError: no such clause: an unknown metric, the wrong direction, a missing or a wrong
                 unit, a bound that is no positive number, a metric named twice.
         """
-        clauses = tuple(_clause(part) for part in text.split(","))
+        if len(text) > LONGEST:
+            raise UsageError(
+                f"the budget has {len(text):,} characters; expected at most {LONGEST:,}, {EXAMPLE}."
+            )
+        clauses = tuple(_clause(" ".join(part.split())) for part in text.split(","))
         seen: set[str] = set()
         for clause in clauses:
             if clause.metric in seen:
@@ -205,10 +211,14 @@ def figures_of(record: Mapping[str, Any]) -> dict[str, Figure]:
     found["p50"] = _figure(timing["median"])  # its interval is blind to no drift
     found["mean"] = _mean(timing)
     found["fps"] = _rate(found["mean"], record["policy"]["batch_size"])
-    found["peak_mb"] = Figure(record["memory"]["peak_rss_bytes"] / 1e6)
+    found["peak_mb"] = _peak(record["memory"]["peak_rss_bytes"])
     found["size_mb"] = Figure(record["artifact"]["size_bytes"] / 1e6)
     found["j_per_inf"] = _joules(record["energy"])
     return found
+
+
+def _peak(count: int | None) -> Figure:
+    return Figure(None, why="its system does not tell") if count is None else Figure(count / 1e6)
 
 
 def _mean(timing: Mapping[str, Any]) -> Figure:
@@ -246,7 +256,7 @@ def _end(figure: Figure, name: Literal["lo", "hi"]) -> float:
 def _clause(part: str) -> Clause:
     found = _CLAUSE.fullmatch(part)
     if found is None or not found[1]:
-        raise UsageError(f"the budget's {part.strip()!r} is no clause; expected clauses {EXAMPLE}.")
+        raise UsageError(f"the budget's {part!r} is no clause; expected clauses {EXAMPLE}.")
     name, sense, number, unit = found.groups()
     if name not in METRICS:
         raise UsageError(f"the budget bounds {name!r}, which there is not.{hint(name, METRICS)}")

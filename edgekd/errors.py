@@ -11,6 +11,7 @@
     |  `- AccuracyError     a reduced precision loses more than it may
     |- DivergedError        training reached NaN or infinity
     |- CrewError            a process that decodes images is gone
+    |- ShortageError        memory ran out on this machine
     `- DeviceError          a device or a runtime on it refused, with the reason
        `- LinkError         the way to it was lost; what runs there may go on
 
@@ -121,6 +122,10 @@ class DivergedError(EdgeKDError):
 
 class CrewError(EdgeKDError):
     """A process that decodes images is gone."""
+
+
+class ShortageError(EdgeKDError):
+    """Memory ran out on this machine."""
 
 
 class DeviceError(EdgeKDError):

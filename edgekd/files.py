@@ -6,9 +6,12 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +23,10 @@ DRAFT = ".edgekd-draft."
 """How the names of private folders begin."""
 REPLACED = "replaced"
 """In one of them, the folder that makes room for a new one."""
+LARGEST = 2**26
+"""Bytes of a JSON file of edgekd's; what is larger is none."""
+LONGEST_NUMBER = 20
+"""Signs of a whole number; more have no use, and trouble those who print or multiply them."""
 
 
 @contextmanager
@@ -30,8 +37,10 @@ def aside(path: Path) -> Iterator[Path]:
     Nothing is left behind when the block fails.
 
     Raises:
-        UsageError: the folder cannot be written: read-only, no space.
+        UsageError: the folder cannot be written: read-only, no space; or a device or a pipe is
+            there.
     """
+    check_ordinary(path)
     with writing(path), private_folder(path) as private:
         draft = private / path.name
         yield draft
@@ -63,19 +72,6 @@ def private_folder(beside: Path) -> Iterator[Path]:
         os.close(held)
 
 
-@contextmanager
-def temporary() -> Iterator[Path]:
-    """Yield a new folder in the system's place for such (``TMPDIR``); it goes with the block.
-
-    As :func:`private_folder`: what killed processes left there goes as well.
-
-    Raises:
-        UsageError: it cannot be made: no space.
-    """
-    with private_folder(Path(tempfile.gettempdir(), "edgekd")) as private:
-        yield private
-
-
 def sweep(folder: Path, depth: int = 4) -> None:
     """Delete the private folders of killed processes in a folder, and some folders below.
 
@@ -98,16 +94,25 @@ def held_folder(within: Path) -> tuple[Path, int]:
         private = Path(tempfile.mkdtemp(prefix=DRAFT, dir=within))
         with suppress(FileNotFoundError):
             held = os.open(private, os.O_RDONLY)
-            with suppress(OSError):  # a file system without locks: what is left there stays
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if private.exists():
+            if _take(held) and private.exists():
                 return private, held
             os.close(held)
 
 
+def _take(held: int) -> bool:
+    """Lock a new folder; not where a sweep has it already, which is about to delete it."""
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: what is left there stays
+        pass
+    return True
+
+
 def _remove_unused(private: Path) -> None:
-    with suppress(OSError):  # locked, or gone meanwhile, or nobody can tell
-        held = os.open(private, os.O_RDONLY)
+    with suppress(OSError):  # locked, or gone meanwhile, or another's link, or nobody can tell
+        held = os.open(private, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (private / REPLACED).exists():
@@ -145,13 +150,38 @@ def check_folder(path: Path) -> None:
     Raises:
         UsageError: a file stands in its way, or the disk is full or read-only.
     """
+    with writing(path):
+        while not _has_room(path):
+            pass
+
+
+def _has_room(path: Path) -> bool:
+    """Whether there is some; not where the folder around it was removed at this very moment."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not there.is_dir():
+    if not there.is_dir() and there.exists():
         raise UsageError(
             f"cannot write into {path}: {there} is a file. Choose another folder with --output."
         )
-    with writing(path), tempfile.TemporaryFile(dir=there) as file:
-        file.write(bytes(4096))
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+    except FileNotFoundError:
+        if there.exists():
+            raise
+        return False
+    return True
+
+
+def check_ordinary(path: Path) -> None:
+    """Refuse to put a file in the place of a device or a pipe, which all would miss.
+
+    Raises:
+        UsageError: one is there.
+    """
+    with writing(path):
+        special = path.exists() and not (path.is_file() or path.is_dir())
+    if special:
+        raise UsageError(f"{path} is a device or a pipe. Name a file or a folder with --output.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -163,6 +193,74 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all; infinities are refused, because JSON has none."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What :func:`write_json` wrote, or somebody who may mean harm.
+
+    Raises:
+        OSError: it cannot be read, or is no plain file; a pipe would be waited for without an end.
+        ValueError: it is too large, or no JSON, or holds what :func:`write_json` never writes:
+            numbers that a computer cannot hold, a key twice, too many levels to follow.
+    """
+    try:
+        return json.loads(
+            contents(path).decode("utf-8"),
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_table,
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def contents(path: Path, most: int = LARGEST) -> bytes:
+    """A whole file, where it is a plain one and has at most so many bytes.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a device or a pipe; which would be waited for.
+        ValueError: it is larger.
+    """
+    held = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = os.fstat(held)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        if found.st_size > most:
+            raise ValueError(f"it has {found.st_size:,} bytes; expected at most {most:,}")
+        with os.fdopen(held, "rb", closefd=False) as file:
+            size = max(found.st_size, 2**16)  # the system's own files say that they have none
+            return file.read(min(most, size))  # and what is asked for is allocated first
+    finally:
+        os.close(held)
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"it holds {word}, which is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        _no_number(text[:20])
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        _no_number(f"{text[:20]}...")
+    return int(text)
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it says {twice[:60]!r} twice")
+    return table
 
 
 def cache_folder(name: str) -> Path:

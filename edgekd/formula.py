@@ -9,6 +9,8 @@ from typing import Any
 from edgekd.errors import RecipeError
 
 DEEPEST = 8
+LONGEST = 2000
+"""Characters; a sum of all the terms there are has fewer."""
 _TOKENS = re.compile(
     r"\s*(\.\.|[()+*]|[^\W\d]\w*|[-+]?(?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][-+]?\d+)?|\S)"
 )
@@ -27,6 +29,11 @@ def parse_method(text: str) -> dict[str, dict[str, Any]]:
     Raises:
         RecipeError: not such a sum, a weight that is no number, or a term named twice.
     """
+    if len(text) > LONGEST:
+        raise RecipeError(
+            f"the method has {len(text):,} characters; expected at most {LONGEST:,}. {_SYNTAX}",
+            "method",
+        )
     return _Reader(text).read()
 
 

@@ -13,11 +13,10 @@ def find_profile(kind: str, name: str) -> Path:
     if name.endswith(".toml") or "/" in name:
         return Path(name)
     folders = profile_folders(kind)
-    for folder in folders:
-        if (folder / f"{name}.toml").is_file():
-            return folder / f"{name}.toml"
-    known = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
-    raise UnknownNameError(kind.removesuffix("s"), name, known)
+    known = {file.stem: file for folder in reversed(folders) for file in folder.glob("*.toml")}
+    if name in known:
+        return known[name]
+    raise UnknownNameError(kind.removesuffix("s"), name, sorted(known))
 
 
 def profile_folders(kind: str) -> list[Path]:

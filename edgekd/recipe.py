@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import stat
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import RecipeError
+from edgekd.files import contents
 from edgekd.formula import parse_method
+from edgekd.hiding import shown
 from edgekd.profiles import find_profile
 from edgekd.sections import Data, Export, Network, Profile, Train
-from edgekd.strict import freeze, line_of, override, term_table
+from edgekd.strict import check_values, freeze, line_of, override, term_table
 
-__all__ = ["Data", "Export", "Network", "Profile", "Recipe", "Train", "read_text", "recipe_from"]
+__all__ = [
+    "Data",
+    "Export",
+    "Network",
+    "Profile",
+    "Recipe",
+    "Train",
+    "read_text",
+    "recipe_from",
+    "toml_of",
+]
 
+LARGEST = 2**20
+"""Bytes of a recipe's file; what is larger is something else."""
 METHOD = "ce + 0.9*kd"
 """What is distilled with where nothing else is said."""
 
@@ -50,8 +66,10 @@ class Recipe:
         text = read_text(path)
         try:
             table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # TOML's own, or a number of thousands of digits
             raise RecipeError(f"{path}: not valid TOML: {error}.") from error
+        except RecursionError as error:
+            raise RecipeError(f"{path}: not valid TOML: nested too deeply.") from error
         try:
             recipe_from(table)
         except RecipeError as error:
@@ -70,24 +88,34 @@ class Recipe:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=dict))
         return plain
 
-    def to_toml(self) -> str:
-        """The recipe as a TOML file that :meth:`load` reads back unchanged."""
+    def to_toml(self, made: Callable[[Any], Any] = lambda table: table) -> str:
+        """The recipe as a TOML file that :meth:`load` reads back unchanged.
+
+        Args:
+            made: what to make of its tables first.
+        """
         lines = []
-        for section, values in self.to_dict().items():
+        for section, values in made(self.to_dict()).items():
             lines.append(f"[{section}]")
-            lines += [f"{_key(key)} = {_toml(value)}" for key, value in values.items()]
+            lines += [f"{_key(key)} = {toml_of(value)}" for key, value in values.items()]
             lines.append("")
         return "\n".join(lines)
 
 
 def recipe_from(table: Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """Check a nested table against the recipe's fields, and freeze it."""
-    merged: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in table.items()}
+    """Check a nested table against the recipe's fields, and freeze it.
+
+    What an artifact's recipe hides is what it stands for on this machine: :mod:`edgekd.hiding`.
+    """
+    check_values(table)
+    found = shown(table)
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in found.items()}
     method = merged.setdefault("method", METHOD)
     if isinstance(method, str):
         merged["method"] = parse_method(method)
     for text in overrides:
         override(merged, text)
+    check_values(merged)
     if isinstance(merged["method"], Mapping):
         merged["method"] = {name: term_table(name, v) for name, v in merged["method"].items()}
     return freeze(Recipe, merged)
@@ -96,20 +124,35 @@ def recipe_from(table: Mapping[str, Any], overrides: Sequence[str] = ()) -> Reci
 def read_text(path: Path) -> str:
     """The file's text, or a :class:`RecipeError` that says what is wrong with the file."""
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return _bytes_of(path).decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"cannot read the recipe {path}: it is not UTF-8 text.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RecipeError(f"cannot read the recipe {path}: {reason}.") from error
 
 
-def _toml(value: Any) -> str:
+def _bytes_of(path: Path) -> bytes:
+    """What the file holds; of pipes those that the process was given: others may have no writer."""
+    given = re.fullmatch(r"/dev/stdin|(?:/dev|/proc/self)/fd/(\d{1,9})", str(path))
+    if given is None or stat.S_ISREG(path.stat().st_mode):
+        return contents(path, LARGEST)
+    with os.fdopen(int(given[1] or 0), "rb", closefd=False) as pipe:
+        found = pipe.read(LARGEST + 1)
+    if len(found) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST:,} bytes")
+    return found
+
+
+def toml_of(value: Any) -> str:
+    """A value of a recipe as TOML, in one line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(key)} = {_toml(v)}" for key, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {toml_of(v)}" for key, v in value.items()) + " }"
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
+        return "[" + ", ".join(toml_of(v) for v in value) + "]"
     # JSON's numbers, truths and texts are TOML's, but for one character that TOML wants escaped
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else str(_toml(name))
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else toml_of(name)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edgekd import __version__, intervals
-from edgekd.files import sha256
+from edgekd.agent.failures import AgentError
+from edgekd.agent.onnx_file import read_onnx
+from edgekd.errors import UsageError
+from edgekd.files import read_json, sha256
+from edgekd.schema import RECORD
 
-SCHEMA_VERSION = 1
 WAIT = "runtime's default"
 """How the CPU waits for a GPU: nothing sets it, so CUDA spins or sleeps as it sees fit."""
 ENGINE = ".plan"
@@ -89,7 +90,7 @@ def _policy(
 def head() -> dict[str, Any]:
     """What every record of a run begins with."""
     return {
-        "schema_version": SCHEMA_VERSION,
+        **RECORD.head,
         "edgekd_version": __version__,
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -130,25 +131,23 @@ def _artifact(
 
 
 def graph_facts(path: Path) -> tuple[int | None, str]:
-    """Opset, and the precision the graph really has: its operators, else most of its weights."""
-    import onnx
+    """Opset, and the precision the graph really has: its operators, else most of its weights.
 
-    model = onnx.load(path, load_external_data=False)
-    opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), None)
-    quantised = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"}
-    if quantised & {node.op_type for node in model.graph.node}:
-        return opset, "int8"
-    sizes: Counter[str] = Counter()
-    for tensor in model.graph.initializer:
-        count = 1
-        for dimension in tensor.dims:
-            count *= dimension
-        sizes[_FLOATS.get(tensor.data_type, "")] += count
-    del sizes[""]  # shapes and other integers
-    return opset, sizes.most_common(1)[0][0] if sizes else "fp32"
+    Raises:
+        UsageError: it is not an ONNX model, or its weights lie elsewhere than beside it.
+    """
+    try:
+        found = read_onnx(path)
+    except AgentError as error:
+        raise UsageError(str(error)) from error
+    if QUANTISED & set(found.operators):
+        return found.opset, "int8"
+    most = max(found.weights, key=found.weights.__getitem__, default="FLOAT")
+    return found.opset, _FLOATS[most]
 
 
-_FLOATS = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}  # onnx.TensorProto's numbers
+QUANTISED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"}
+_FLOATS = {"FLOAT": "fp32", "FLOAT16": "fp16", "DOUBLE": "fp64", "BFLOAT16": "bf16"}
 
 
 def failure(device: str, models: Sequence[str], message: str) -> dict[str, Any]:
@@ -193,13 +192,20 @@ def beside(path: Path) -> list[Path]:
     if path.suffix == ENGINE:
         graph = path.with_suffix(".onnx").name
         names = [path.name + ".json", graph, graph + ".data"]
-    return [file for file in map(path.with_name, names) if file.is_file()]
+    there = [file for file in map(path.with_name, names) if file.is_file()]
+    return [file for file in there if _belongs(file, path)]
+
+
+def _belongs(file: Path, model: Path) -> bool:
+    """Whether it lies where the model does: a link to elsewhere would have that file sent along."""
+    real = file.resolve()
+    return real.parent in (file.parent.resolve(), model.resolve().parent)
 
 
 def _engine_facts(path: Path) -> dict[str, Any]:
     """What an engine was asked to be, by what lies beside it; the device says what it is."""
     try:
-        side = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
+        side = read_json(path.with_name(path.name + ".json"))
         asked = side["key"]["options"]["precision"]
     except (OSError, ValueError, KeyError, TypeError):  # of another's making
         asked = None

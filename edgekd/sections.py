@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,12 @@ CALIBRATORS = ("minmax", "percentile", "percentile99999", "moving-average", "ent
 QUANTISED = ("int8", "int8-reduced", "int8-symmetric")
 MOST_GB = 1_000_000
 """More than any machine has."""
+MOST_PIXELS = 8192
+"""A side of an input; no network was published with a tenth of it."""
+MOST_WORKERS = 1024
+"""Processes or threads; more have no use on any machine, and harm most."""
+MOST_BATCH = 65536
+"""Images that a device may be given at once."""
 MOST_VIEWS = 10_000
 """Fixed ones of an image; where it is shown in fewer ways at all, so many."""
 TRACKERS = frozenset({"tensorboard", "wandb", "mlflow"})
@@ -45,13 +52,16 @@ class Data:
     def __post_init__(self) -> None:
         check_ranges(
             self,
-            size=(lambda size: size == 0 or size >= 8, "0, or at least 8"),
+            size=(
+                lambda size: size == 0 or 8 <= size <= MOST_PIXELS,
+                f"0, or 8 to {MOST_PIXELS:,}",
+            ),
             limit=at_least(0),
             validation=SHARE,
             test=SHARE,
             augment=one_of("auto", "none", "shift", "shift+flip", "timm"),
             memory_gb=(lambda gb: 0 < gb <= MOST_GB, f"more than 0, and at most {MOST_GB:,}"),
-            workers=at_least(0),
+            workers=between(0, MOST_WORKERS),
             order=at_least(-1),
             teacher_views=between(0, MOST_VIEWS),
         )
@@ -75,8 +85,9 @@ class Network:
         """Read ``NAME[:WEIGHTS]``, or the folder of an artifact, which knows its name."""
         if text.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
             return cls(text)
-        if Path(text, "manifest.json").is_file():
-            return cls("", text)
+        with suppress(OSError):  # of what is too long to be a path
+            if Path(text, "manifest.json").is_file():
+                return cls("", text)
         name, _, weights = text.partition(":")
         return cls(name, weights)
 
@@ -208,4 +219,9 @@ class Profile:
     max_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, threads=at_least(0), batch_size=at_least(1), max_seconds=above(0))
+        check_ranges(
+            self,
+            threads=between(0, MOST_WORKERS),
+            batch_size=between(1, MOST_BATCH),
+            max_seconds=above(0),
+        )

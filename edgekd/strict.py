@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -34,6 +35,10 @@ def one_of(*names: str) -> Rule:
 
 SHARE: Rule = (lambda value: 0 < value < 1, "a share between 0 and 1")
 DECAY: Rule = (lambda value: 0 <= value < 1, "at least 0 and less than 1")
+DEEPEST = 16
+"""Tables and lists inside each other; no recipe has as many."""
+LARGEST = 2**63
+"""No whole number of a recipe is as large, nor could PyTorch take it."""
 
 
 def check_ranges(made: object, **rules: Rule) -> None:
@@ -48,9 +53,40 @@ def check_ranges(made: object, **rules: Rule) -> None:
             raise RecipeError(f"{name} is {value!r}; expected {wanted}.", name)
 
 
+def check_values(table: Any) -> None:
+    """Refuse what no recipe holds and what not every reader, writer or message could cope with.
+
+    Raises:
+        RecipeError: values too deep inside each other, a whole number of 2^63 or more, text that
+            is not Unicode.
+    """
+    level: list[tuple[str, Any]] = [("", table)]
+    for _ in range(DEEPEST + 1):
+        for key, value in level:
+            if isinstance(value, int) and abs(value) >= LARGEST:
+                raise RecipeError(f"{key} is beyond 2^63; expected a smaller whole number.", key)
+            if isinstance(value, str) and not is_unicode(value):
+                raise RecipeError(f"{key} is {value!r}, which is not UTF-8; rename it.", key)
+        level = [inner for key, value in level for inner in _inside(key, value)]
+    if level:
+        key = level[0][0]
+        raise RecipeError(f"{key[:60]} ...: more than {DEEPEST} tables or lists in one another.")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text is free of half surrogate pairs, which bytes that are no UTF-8 become."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _inside(key: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
+    return [(key, inner) for inner in value] if isinstance(value, list | tuple) else []
+
+
 def override(table: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
-    path = key.strip().split(".")
+    path = key.strip().split(".", DEEPEST)
     if not equals or not all(path):
         raise RecipeError(f"--set {text!r}: expected key=value, such as train.epochs=10.", "")
     if path == ["method"]:
@@ -66,9 +102,10 @@ def override(table: dict[str, Any], text: str) -> None:
 def _value(text: str) -> Any:
     """A TOML value; what is none is taken as a string, so that nobody has to quote twice."""
     try:
-        return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+        table = tomllib.loads(f"x = {text}")
+    except (ValueError, RecursionError):
         return text
+    return table["x"] if len(table) == 1 else text  # lines behind it would be lost
 
 
 def term_table(name: str, value: Any) -> dict[str, Any]:
@@ -103,6 +140,10 @@ def freeze(kind: type[T], table: Any, prefix: str = "") -> T:
             raise RecipeError(f"unknown key {key!r}.{hint(name, types, limit=20)}", key)
         make = freeze if is_dataclass(types[name]) else _checked
         made[name] = make(types[name], value, key)
+    needed = inspect.signature(kind).parameters.values()
+    lacking = [one.name for one in needed if one.default is one.empty and one.name not in made]
+    if lacking:
+        raise RecipeError(f"{prefix} has no {lacking[0]}, which it needs.", prefix)
     try:
         return kind(**made)
     except RecipeError as error:  # out of range; only here it is known where it stands

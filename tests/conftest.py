@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch, which reads it, is imported later
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process compiles all of torch anew
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs aside
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# the same examples each time; `pytest --hypothesis-profile=search` draws others, and more of them
+settings.register_profile("edgekd", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("search", deadline=None, max_examples=3000, print_blob=True)
+settings.load_profile("edgekd")
 
 LONGEST = ("test_docs.py", "test_killed.py", "test_wheel.py")
 

@@ -56,7 +56,7 @@ def test_the_verbs(room: Path, tmp_path: Path) -> None:
     assert device.run([sys.executable, "-c", show, "0123/a b$.bin", "; $HOME"], 30) == (
         "10240 ; $HOME\n"
     )
-    device.pull("0123/a b$.bin", tmp_path / "back")
+    device.pull("0123/a b$.bin", tmp_path / "back", 2**20)
     assert (tmp_path / "back").read_bytes() == bytes(range(256)) * 40
     device.remove(["0123/a b$.bin"])
     assert [path.name for path in (room / "edgekd-agent").iterdir()] == [".edgekd"]

@@ -120,7 +120,7 @@ def test_a_missing_file_is_found(made: Path, name: str) -> None:
         Artifact.open(made)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "training/x", ".."])
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "training/x", "..", ""])
 def test_a_name_outside_the_folder_is_refused(
     made: Path, edit: Callable[..., None], name: str
 ) -> None:
@@ -131,7 +131,7 @@ def test_a_name_outside_the_folder_is_refused(
     entry = {"sha256": sha256(file) if file.is_file() else "", "bytes": 1}
     own = json.loads((made / MANIFEST).read_text())["files"]
     edit(files=own | {name: entry})
-    with pytest.raises(ArtifactError, match=r"outside its folder|is missing"):
+    with pytest.raises(ArtifactError, match=r"outside its folder"):
         Artifact.open(made)
 
 
@@ -146,11 +146,14 @@ def test_a_model_that_the_manifest_does_not_vouch_for_is_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "has schema 2; this edgekd reads 1. Update edgekd"),
+        ({"schema_version": 2}, "has schema 2; this edgekd reads 1. Update edgekd, or make"),
         ({"schema_version": None}, "has schema None"),
-        ({"kind": "zip"}, "has kind 'zip'; expected one of network, onnx"),
-        ({"files": ["model.safetensors"]}, "does not list its files"),
-        ({"files": {"model.safetensors": "5f"}}, "does not list its files"),
+        ({"kind": "zip"}, "kind is 'zip'; expected one of network, onnx"),
+        ({"files": ["model.safetensors"]}, "files is .*; expected object"),
+        (
+            {"files": {"model.safetensors": "5f"}},
+            "files.model.safetensors is '5f'; expected object",
+        ),
     ],
 )
 def test_a_manifest_of_another_form_is_refused(

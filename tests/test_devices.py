@@ -72,7 +72,7 @@ class Recorder:
             raise DeviceError("python3 ended with exit code 1")
         return "\n".join(self.lines)
 
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: Path, most: int) -> None:
         local.write_bytes(self.pushed[remote])
 
     def remove(self, remotes: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def test_three_verbs(tmp_path: Path) -> None:
     said = device.run([device.python, "-c", show, "0123/a.txt"], 30, lines.append)
     assert said == "content\n; rm -rf $HOME\n"
     assert lines == ["content\n", "; rm -rf $HOME\n"]
-    device.pull("0123/a.txt", tmp_path / "b.txt")
+    device.pull("0123/a.txt", tmp_path / "b.txt", 2**20)
     assert (tmp_path / "b.txt").read_text() == "content"
 
 
@@ -137,7 +137,7 @@ def test_paths_stay_inside(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="there is no file"):
         device.push(tmp_path / "none", "a")
     with pytest.raises(DeviceError, match="there is no b on local"):
-        device.pull("b", tmp_path / "b")
+        device.pull("b", tmp_path / "b", 2**20)
 
 
 def test_addresses_name_the_content(tmp_path: Path) -> None:
@@ -432,3 +432,51 @@ def test_a_program_that_closes_its_side_is_heard_to_its_end(
     monkeypatch.setattr(_listening, "BEAT_S", 0.05)
     ended = _listening.listen(["sh", "-c", "exec 0<&-; sleep 0.3; echo hi"], 30)
     assert (ended.out, ended.code) == ("hi\n", 0)
+
+
+# ---- what others say ----
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "{}", "[]", "3", "null", "[" * 100_000, '{"task": 1, "models": []}', "1" * 5000,
+     '{"task": "profile", "models": "x", "began": {}, "owner": "a", "since": "b"}',
+     '{"task": "profile", "models": [1], "began": 1, "owner": "a", "since": "b"}',
+     '{"task": "profile", "models": [], "began": 1, "owner": "a", "since": "b", "limit_s": "c"}'],
+)  # fmt: skip
+def test_a_lock_that_others_wrote_into_says_nothing(said: str, tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text(said)
+    for source in (said, tmp_path / "lock"):
+        assert turns.sentence(turns.read_holder(source)) == "somebody is using this device"
+
+
+def test_a_file_may_have_no_more_bytes_than_it_was_said_to_have(tmp_path: Path) -> None:
+    device = Local()
+    (tmp_path / "a").write_bytes(bytes(11))
+    device.push(tmp_path / "a", "a")
+    with pytest.raises(DeviceError, match="a on local has more than 10 bytes"):
+        device.pull("a", tmp_path / "b", 10)
+    with (tmp_path / "b").open("wb") as file:
+        endless = _listening.carry(["cat", "/dev/zero"], None, file, 60.0, 10)
+    assert endless.flooded
+    assert not endless.late
+    with (tmp_path / "b").open("wb") as file:
+        late = _listening.carry(["sleep", "60"], None, file, 0.1, 10)
+    assert late.late
+    assert not late.flooded
+
+
+def test_only_the_end_of_much_that_is_said_is_kept() -> None:
+    program = "import sys\nfor n in range(200000): print(n)\nprint('e' * 99999, file=sys.stderr)"
+    ended = _listening.listen([sys.executable, "-c", program], 60)
+    assert len(ended.out) <= _listening.KEPT
+    assert ended.out.endswith("199998\n199999\n")
+    assert len(ended.err) <= _listening.KEPT_ERR
+
+
+@pytest.mark.usefixtures("quick")
+def test_links_that_come_and_say_nothing_are_not_tried_for_ever() -> None:
+    device = Flaky(links=[([ATTACHED], None)] * 99)
+    with pytest.raises(DeviceError, match="ended without a result"):
+        ship(device, {}, {}, 60)
+    assert len(device.heard) == _following.MOST_EMPTY + 1

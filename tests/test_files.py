@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,19 @@ import pytest
 
 from edgekd.devices.local import Local
 from edgekd.errors import UsageError
-from edgekd.files import DRAFT, aside, sha256, sweep, temporary, write_json, write_text, writing
+from edgekd.files import (
+    DRAFT,
+    aside,
+    check_folder,
+    contents,
+    private_folder,
+    sha256,
+    sweep,
+    write_json,
+    write_text,
+    writing,
+)
+from edgekd.scratch import temporary
 
 
 def entries(folder: Path) -> list[str]:
@@ -111,6 +125,37 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, blocked: str, r
     with pytest.raises(UsageError, match=message):
         write_text(tmp_path / blocked, "x")
     assert entries(tmp_path) == before
+
+
+def test_a_file_at_the_root_has_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: BytesIO())
+    check_folder(Path("/"))
+
+
+def test_a_folder_that_goes_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    make, asked = tempfile.TemporaryFile, list[str]()
+
+    def vanish(dir: Path) -> Any:
+        asked.append(dir.name)
+        if dir.name == "run":
+            dir.rmdir()
+        return make(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", vanish)
+    check_folder(tmp_path / "run")
+    assert asked == ["run", tmp_path.name]
+
+
+def test_no_more_is_allocated_than_there_is(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"abc")
+    tracemalloc.start()
+    assert contents(tmp_path / "small", 2**30) == b"abc"
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
@@ -252,3 +297,26 @@ def test_what_a_killed_process_left_in_the_place_for_such_goes_at_a_later_start(
         assert {used.name, device.folder.name} < set(entries(tmp_path))
         del device
     assert entries(tmp_path) == ["somebody's"]
+
+
+def test_a_folder_that_a_sweep_has_just_locked_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still there, and about to be deleted."""
+    make = tempfile.mkdtemp
+    held: dict[Path, int] = {}
+
+    def made(prefix: str, dir: Path) -> str:
+        path = make(prefix=prefix, dir=dir)
+        if not held:
+            held[Path(path)] = os.open(path, os.O_RDONLY)
+            fcntl.flock(held[Path(path)], fcntl.LOCK_EX)
+        return path
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    with private_folder(tmp_path / "text") as private:
+        assert private not in held
+        os.close(*held.values())
+        sweep(tmp_path)
+        assert private.is_dir()
+    assert entries(tmp_path) == []

@@ -88,7 +88,7 @@ def test_a_weight_stands_before_what_wraps_and_inside() -> None:
     assert found == {"mgd": {"weight": 2.0, "over": ["kd"]}, "kd": {"weight": [0.0, 1.0]}}
 
 
-@pytest.mark.parametrize("depth", [DEEPEST, DEEPEST + 1, 20_000])
+@pytest.mark.parametrize("depth", [DEEPEST, DEEPEST + 1, 200])
 def test_only_so_many_parentheses_inside_each_other(depth: int) -> None:
     text = "(".join(f"t{i}" for i in range(depth + 1)) + ")" * depth
     if depth <= DEEPEST:

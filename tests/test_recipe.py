@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 import tomllib
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
@@ -22,11 +24,12 @@ PROFILES = sorted((Path(__file__).parents[1] / "profiles" / "recipes").rglob("*.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 NUMBER = st.floats(-1e300, 1e300)
 POSITIVE = st.floats(1e-300, 1e300)
-COUNT = st.integers(1, 2**70)
+COUNT = st.integers(1, 2**63 - 1)
 SHARE = st.floats(0, 1, exclude_min=True, exclude_max=True)
 DECAY = st.floats(0, 1, exclude_max=True)
 OPTION = st.recursive(
-    st.booleans() | st.integers() | NUMBER | TEXT, lambda inner: st.lists(inner, max_size=3)
+    st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | NUMBER | TEXT,
+    lambda inner: st.lists(inner, max_size=3),
 )
 TERM = st.builds(
     lambda weight, options: {**options, "weight": weight},
@@ -57,7 +60,7 @@ TRAIN = st.builds(
     ema=DECAY,
     clip=st.floats(0, 1e9),
     precision=st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, 2**63 - 1),
     log_steps=COUNT,
     trackers=st.lists(st.sampled_from(["tensorboard", "wandb", "mlflow"])).map(tuple),
 )
@@ -78,7 +81,7 @@ RECIPE = st.builds(
         max_drop=st.floats(0.001, 0.999),
         batches=st.tuples(st.integers(1, 8), st.integers(8, 64)),
     ),
-    profile=st.builds(Profile, TEXT, st.integers(0, 99), COUNT, POSITIVE),
+    profile=st.builds(Profile, TEXT, st.integers(0, 99), st.integers(1, 65536), POSITIVE),
 )
 
 
@@ -176,7 +179,7 @@ def test_the_command_line_refuses_a_value_out_of_range_with_exit_code_2() -> Non
     [
         ("absent.toml", None, "No such file or directory"),
         ("latin.toml", b"name = '\xe9'", "it is not UTF-8 text"),
-        (".", None, "Is a directory"),
+        (".", None, "it is a folder"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(
@@ -192,7 +195,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 @pytest.mark.parametrize(
     ("key", "good", "bad", "wanted"),
     [
-        ("data.size", [0, 8, 224], [-1, 1, 7], "0, or at least 8"),
+        ("data.size", [0, 8, 8192], [-1, 1, 7, 8193], "0, or 8 to 8,192"),
         ("data.limit", [0, 1], [-1], "at least 0"),
         ("data.validation", [0.001, 0.999], [0, 1, -0.1, 1.5], "a share between 0 and 1"),
         ("data.test", [0.5], [0, 1], "a share between 0 and 1"),
@@ -200,7 +203,7 @@ def test_a_file_that_cannot_be_read_is_refused(
         ("data.memory_gb", [1e-9, 1e6], [0, -1, 1e300], "more than 0, and at most 1,000,000"),
         ("data.teacher_views", [0, 16, 10_000], [-1, 10_001], "0 to 10,000"),
         ("train.cache_gb", [0, 1e-9, 1e6], [-1, 1e300], "0 to 1,000,000"),
-        ("data.workers", [0, 8], [-1], "at least 0"),
+        ("data.workers", [0, 8], [-1, 9999], "0 to 1,024"),
         ("train.epochs", [1], [0, -3], "at least 1"),
         ("train.batch_size", [1], [0], "at least 1"),
         ("teach.lr", [1e-9], [0, -0.1], "more than 0"),
@@ -221,8 +224,8 @@ def test_a_file_that_cannot_be_read_is_refused(
         ("export.repair", ["none", "all"], ["some"], "one of none, post, all"),
         ("export.batches", [[1, 1], [4, 8]], [[0, 1], [8, 4]], "two, the smaller one first"),
         ("export.samples", [1], [0], "at least 1"),
-        ("profile.threads", [0], [-1], "at least 0"),
-        ("profile.batch_size", [1], [0], "at least 1"),
+        ("profile.threads", [0], [-1, 9999], "0 to 1,024"),
+        ("profile.batch_size", [1], [0, 10**6], "1 to 65,536"),
         ("profile.max_seconds", [0.1], [0], "more than 0"),
     ],
 )
@@ -270,6 +273,38 @@ def test_every_shipped_recipe_loads() -> None:
     assert PROFILES
     for path in PROFILES:
         assert Recipe.load(path.stem) == Recipe.load(path)
+
+
+@pytest.mark.parametrize("place", ["/dev/fd/{}", "/proc/self/fd/{}"])
+def test_a_pipe_of_the_process_s_own_is_read(place: str) -> None:
+    """As of ``--recipe <(...)``; of /dev/stdin it is the same."""
+    for text, reason in (
+        (b"[train]\nepochs = 77\n", ""),
+        (b"#" * (2**20 + 1), "more than 1,048,576 bytes"),
+    ):
+        source, sink = os.pipe()
+        with os.fdopen(source, "rb"):
+            writing = threading.Thread(target=_pour, args=(sink, text))
+            writing.start()
+            path = Path(place.format(source))
+            if reason:
+                with pytest.raises(RecipeError, match=reason):
+                    Recipe.load(path)
+            else:
+                assert Recipe.load(path).train.epochs == 77
+            writing.join()
+
+
+def _pour(sink: int, text: bytes) -> None:
+    with os.fdopen(sink, "wb") as pipe:
+        pipe.write(text)
+
+
+def test_a_pipe_that_nobody_writes_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "mine.toml")
+    for path in (tmp_path / "mine.toml", Path("/dev/fd/999999")):
+        with pytest.raises(RecipeError, match="cannot read the recipe"):
+            Recipe.load(path)
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:

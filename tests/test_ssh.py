@@ -28,6 +28,7 @@ from edgekd.devices._scripts import CLEAR, IN_USE, KEEP, NO_ROOM
 from edgekd.devices.local import Local
 from edgekd.devices.ssh import FOLDER, over_ssh
 from edgekd.errors import DeviceError, UnknownNameError, UsageError
+from tests.bad_input.table import unprintable
 from tests.cli.conftest import Command, edgekd
 from tests.sshd import Server, needs_sshd, serving
 
@@ -65,7 +66,7 @@ def test_three_verbs(server: Server, tmp_path: Path) -> None:
     said = device.run([sys.executable, "-c", show, "0123/a.bin"], 30, lines.append)
     assert said == "256000\n; exit 3\n"
     assert lines == ["256000\n", "; exit 3\n"]
-    device.pull("0123/a.bin", tmp_path / "b.bin")
+    device.pull("0123/a.bin", tmp_path / "b.bin", 2**20)
     assert (tmp_path / "b.bin").read_bytes() == (tmp_path / "a.bin").read_bytes()
 
 
@@ -140,6 +141,20 @@ def test_what_nobody_uses_is_removed(server: Server, tmp_path: Path) -> None:
 
 
 @needs_sshd
+def test_nothing_is_old_while_a_run_lives(server: Server) -> None:
+    """The clock of a board without a battery is set by years, once it is told the time."""
+    device, there = over_ssh(server.address), server.home / FOLDER
+    files = [there / place for place in (f"{RUN}/events.jsonl", f"{RUN}-job.json", f"{OLD}/a")]
+    aged(*files)
+    with files[0].open() as events:
+        fcntl.flock(events, fcntl.LOCK_EX)
+        device.remove([])
+        assert all(file.is_file() for file in files)
+    device.remove([])
+    assert not any(file.exists() for file in files)
+
+
+@needs_sshd
 def test_what_is_not_edgekds_stays_however_old(server: Server, tmp_path: Path) -> None:
     place = tmp_path / "work"
     mine = [
@@ -201,7 +216,7 @@ def test_odd_names_and_arguments_are_taken_as_they_are(server: Server, tmp_path:
     odd = ["-x", "", "a b", "$HOME", "'", '"', "\\", "!", "new\nline"]
     said = device.run([sys.executable, "-c", show, f"89ab/{ODD}", *odd], 30)
     assert said == "|".join(["odd", *odd]) + "\n"
-    device.pull(f"89ab/{ODD}", tmp_path / "back")
+    device.pull(f"89ab/{ODD}", tmp_path / "back", 2**20)
     assert (tmp_path / "back").read_text() == "odd"
     assert not {"x", "y"} & {file.name for file in server.home.rglob("*")}
 
@@ -231,7 +246,7 @@ def test_paths_stay_inside(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"there is no file .*none to send"):
         device.push(tmp_path / "none", "a")
     with pytest.raises(DeviceError, match=r"there is no b on ssh://.* to fetch"):
-        device.pull("b", tmp_path / "b")
+        device.pull("b", tmp_path / "b", 2**20)
     assert not (tmp_path / "b").exists()
     assert server.commands()[:-1] == []  # only the last one had to ask
 
@@ -416,6 +431,32 @@ def test_a_model_is_measured_over_ssh(server: Server, tmp_path: Path, edgekd: Co
 
 
 @needs_sshd
+def test_a_file_that_is_larger_than_it_was_said_to_be(server: Server, tmp_path: Path) -> None:
+    device = over_ssh(server.address)
+    (tmp_path / "a").write_bytes(bytes(1000))
+    device.push(tmp_path / "a", "a")
+    with pytest.raises(DeviceError, match="said more than anything edgekd runs there would say"):
+        device.pull("a", tmp_path / "b", 999)
+    assert not (tmp_path / "b").exists()
+    device.pull("a", tmp_path / "b", 1000)
+
+
+@needs_sshd
+def test_a_model_may_be_called_anything(server: Server, tmp_path: Path, edgekd: Command) -> None:
+    """From the command line to the runtime there and back, nothing of its name is obeyed."""
+    name = "-rf $(touch canary) `touch canary` '; touch canary; \"\\ \n\x1b[2J\u202e.onnx"
+    model = TINY["classifier"](tmp_path / "m.onnx").rename(tmp_path / name)
+    address = f"{server.address}{sys.executable}"
+    answer = edgekd("profile", model, "--device", address, "--max-seconds", "0.3")
+    assert answer.code == 0, answer.err
+    assert not unprintable(answer.out + answer.err)
+    assert "\\x1b[2J\\u202e.onnx" in "".join(answer.out.split())
+    there = [file.name for file in server.home.rglob("*")]
+    assert name in there
+    assert "canary" not in [*there, *(file.name for file in tmp_path.rglob("*"))]
+
+
+@needs_sshd
 def test_a_device_says_what_it_is(server: Server) -> None:
     found = describe(reach(f"{server.address}{sys.executable}"))
     assert found["machine"] == os.uname().machine
@@ -448,7 +489,7 @@ def test_a_changed_host_is_refused(server: Server) -> None:
 def test_a_key_it_does_not_accept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.use("another", monkeypatch)
     with pytest.raises(DeviceError, match=r"does not accept any key of yours.*ssh-copy-id"):
-        over_ssh(server.address).pull("a", server.folder / "a")
+        over_ssh(server.address).pull("a", server.folder / "a", 2**20)
     assert not (server.folder / "a").exists()
 
 

@@ -25,6 +25,7 @@ from typing import Any, Dict, Sequence, Tuple
 from edgekd.agent import keeper, locking
 from edgekd.agent.children import HELD
 from edgekd.agent.failures import AgentError
+from edgekd.agent.patience import expendable
 from edgekd.agent.tasks import run_job
 from edgekd.agent.worker import failed, last_word, read_job
 
@@ -83,6 +84,7 @@ def _leave_with_stdin() -> None:
 
 def _run_steps(path: Path, steps: Sequence[str], task: str) -> Event:
     """The child's side."""
+    expendable()
     shelf, job = _shelf(path, task)
     logging.getLogger("edgekd.agent").addHandler(_Notes())
     logging.getLogger("edgekd.agent").setLevel(logging.INFO)

@@ -85,12 +85,13 @@ def logits_of(session: Session, images: Any, target: ImageInput, normalise: Norm
     """
     outputs = session.run({target.name: to_input(images, target, normalise)})
     name, logits = next(iter(outputs.items()))
-    logits = np.asarray(logits)
-    if logits.ndim != 2 or len(logits) != len(images):
+    known = isinstance(logits, np.ndarray) and np.issubdtype(logits.dtype, np.number)
+    if not known or logits.ndim != 2 or len(logits) != len(images) or not logits.size:
+        found = f"{logits.dtype} {logits.shape}" if hasattr(logits, "dtype") else "no tensor"
         raise AgentError(
             "output",
-            f"the model's first output {name} is {logits.dtype} {tuple(logits.shape)}; expected "
-            f"logits ({len(images)}, classes). Accuracy is measured for classifiers only.",
+            f"the model's first output {name[:60]} is {found}; expected logits ({len(images)}, "
+            "classes). Accuracy is measured for classifiers only.",
         )
     logits = logits.astype(np.float32)
     if not np.isfinite(logits).all():

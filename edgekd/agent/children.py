@@ -100,7 +100,7 @@ def _event(line: bytes) -> Dict[str, Any]:
     """An event, or nothing where a library wrote to standard output."""
     try:
         event = json.loads(line.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return event if isinstance(event, dict) and "event" in event else {}
 

@@ -19,6 +19,8 @@ import numpy as np
 from edgekd.agent.failures import AgentError
 
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+MOST_OBLONG = 500
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,13 @@ class Fit:
         try:
             height, width = (int(side) for side in table.get("size") or size)
             share = float(table.get("crop_pct", 1.0))
-            if min(height, width) < 1 or not 0 < share <= 1:
+            if min(height, width) < 1 or not share > 0:
                 raise ValueError("out of range")
         except (TypeError, ValueError) as error:
             raise AgentError(
                 "input",
                 f"the preprocessing is {dict(table)!r}; expected size (height and width) and "
-                "crop_pct (above 0, up to 1) to decode images with.",
+                "crop_pct (above 0) to decode images with.",
             ) from error
         return cls((height, width), str(table.get("interpolation", "bilinear")), share)
 
@@ -88,6 +90,8 @@ class Decoder:
         """An image file's bytes as pixels, uint8 (H, W, 3)."""
         try:
             with self._image.open(io.BytesIO(data)) as image:
+                if image.format not in FORMATS:  # some of Pillow's start programs to read them
+                    raise ValueError(f"{image.format} is no format of images here")
                 return np.asarray(self._fit(self._as_rgb(self._upright(image))))
         except (OSError, SyntaxError, ValueError, self._image.DecompressionBombError) as error:
             raise AgentError(
@@ -98,26 +102,37 @@ class Decoder:
 
     def _as_rgb(self, image: Any) -> Any:
         """Any mode to RGB: 16-bit greys are scaled, transparency is left out."""
+        if max(image.size) > MOST_OBLONG * min(image.size):
+            raise ValueError(f"{image.width}x{image.height} pixels are too long to enlarge")
+        if image.mode == "F":
+            raise ValueError("its pixels are fractions; expected 8 or 16 bits")
         if image.mode.startswith("I"):
-            grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
-            image = self._image.fromarray(grey)
+            grey = np.asarray(image)
+            if grey.min() < 0 or grey.max() > 65535:
+                raise ValueError("its pixels are beyond 16 bits; expected 8 or 16 bits")
+            image = self._image.fromarray((grey >> 8).astype(np.uint8))
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")  # Pillow warns where this step is left out
         return image.convert("RGB")
 
     def _fit(self, image: Any) -> Any:
-        """Resize, then cut out the centre; rounded as timm and torchvision round."""
+        """Resize, then cut out the centre; rounded, and framed, as timm and torchvision do it."""
         height, width = self.how.size
         if image.size == (width, height) and self.how.crop_pct == 1.0:
             return image
-        h, w = (math.floor(side / self.how.crop_pct) for side in self.how.size)
+        h, w = (max(1, math.floor(side / self.how.crop_pct)) for side in self.how.size)
         if w * image.height >= h * image.width:
             h = w * image.height // image.width
         else:
             w = h * image.width // image.height
         image = image.resize((w, h), self._filter)
-        left, top = round((w - width) / 2), round((h - height) / 2)
+        left, top = _start(w, width), _start(h, height)
         return image.crop((left, top, left + width, top + height))
+
+
+def _start(side: int, crop: int) -> int:
+    """Where the crop begins; below 0 where it is larger, which Pillow frames in black."""
+    return round((side - crop) / 2) if side >= crop else -((crop - side) // 2)
 
 
 def read_encoded(path: Path, count: int) -> List[Any]:

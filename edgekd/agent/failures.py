@@ -71,14 +71,27 @@ def explain_text(text: str) -> Optional[AgentError]:
 
 
 def _tail(stderr: str, lines: int = 5) -> str:
-    kept = [line for line in stderr.strip().splitlines() if line.strip()][-lines:]
+    kept = [line for line in without_traces(stderr).splitlines() if line.strip()][-lines:]
     return "It said: " + " / ".join(kept) if kept else ""
+
+
+def without_traces(text: str) -> str:
+    """What a program said, but for the lines of sources that Python lists before an exception."""
+    kept, within = [], False
+    for line in text.strip("\n").splitlines():
+        within = line.startswith(_TRACES) or (within and line.startswith(" "))
+        if not within:
+            kept.append(line)
+    return "\n".join(kept).strip()
 
 
 def _free(crash: Crash) -> str:
     return (
         "an unknown amount" if crash.free_bytes is None else f"{crash.free_bytes / 2**20:.0f} MiB"
     )
+
+
+_TRACES = ("Traceback (most recent call last):", '  File "')
 
 
 def _number(name: str) -> int:

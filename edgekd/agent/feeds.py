@@ -41,10 +41,13 @@ class Normalise:
         try:
             values = [[float(value) for value in table[key]] for key in ("mean", "std")]
             (a, b, c), (x, y, z) = values
-        except (KeyError, TypeError, ValueError) as error:
+            if not np.isfinite(values).all() or not (x and y and z):
+                raise ValueError("nothing can be divided by it")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise AgentError(
                 "input",
-                f"the preprocessing is {dict(table)!r}; expected mean and std, three numbers each.",
+                f"the preprocessing is {str(dict(table))[:200]}; expected mean and std, three "
+                "numbers each, and no deviation of 0.",
             ) from error
         return cls((a, b, c), (x, y, z))
 
@@ -124,16 +127,16 @@ def crops(photos: Any, target: ImageInput, count: int, seed: int) -> Any:
     """Random, seeded pieces of photographs, brought to the model's size by nearest neighbour."""
     rng = np.random.default_rng(seed)
     height, width = photos.shape[1:3]
-    pieces = []
-    for _ in range(count):
+    pieces = np.empty((count, target.height, target.width, 3), photos.dtype)  # or no memory, now
+    for piece in pieces:
         share = rng.uniform(0.4, 1.0)
         tall = max(int(share * min(height, width * target.height / target.width)), 1)
         wide = max(int(share * min(width, height * target.width / target.height)), 1)
         top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
         rows = top + np.arange(target.height) * tall // target.height
         columns = left + np.arange(target.width) * wide // target.width
-        pieces.append(photos[rng.integers(len(photos))][rows][:, columns])
-    return np.stack(pieces)  # (count, H, W, 3)
+        piece[:] = photos[rng.integers(len(photos))][rows][:, columns]
+    return pieces  # (count, H, W, 3)
 
 
 def random_feed(inputs: Sequence[TensorSpec], batch: int, model: str, seed: int) -> Arrays:

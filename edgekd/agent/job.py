@@ -54,17 +54,32 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> Job:
-        """Read a job; its paths are relative to its own folder."""
-        table = json.loads(path.read_text("utf-8"))
+        """Read a job; its paths are relative to its own folder.
+
+        Raises:
+            AgentError: it is none, or names files that are not there.
+        """
         folder = path.resolve().parent
-        files = {key: folder / table[key] if table.get(key) else None for key in _FILES}
-        models = [Model(one["name"], folder / one["path"]) for one in table["models"]]
-        for file in [model.path for model in models] + list(files.values()):
-            if file is not None and not file.is_file():
-                raise AgentError("job", f"{path.name} names {file}, which is not there.")
-        return cls(
-            models, table["runtime"], table["policy"], preprocess=table.get("preprocess"), **files
-        )
+        try:
+            table = json.loads(path.read_text("utf-8"))
+            files = {key: folder / table[key] if table.get(key) else None for key in _FILES}
+            models = [Model(str(one["name"]), folder / one["path"]) for one in table["models"]]
+            runtime, policy = str(table["runtime"]), {**table["policy"]}
+            lost = [file for file in _named(models, files) if not file.is_file()]
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            raise AgentError(
+                "job", f"{path.name} is not a whole job of edgekd's: {error!r}. Send it again."
+            ) from error
+        if lost:
+            raise AgentError("job", f"{path.name} names {lost[0]}, which is not there.")
+        return cls(models, runtime, policy, preprocess=table.get("preprocess"), **files)
 
     @property
     def threads(self) -> int:
@@ -146,10 +161,11 @@ class Job:
         if self.preprocess is not None and "mean" in self.preprocess:
             return Normalise.from_table(self.preprocess)
         if "edgekd.mean" in session.metadata:
-            keys = ("mean", "std")
-            return Normalise.from_table(
-                {key: json.loads(session.metadata.get(f"edgekd.{key}", "null")) for key in keys}
-            )
+            said = {key: session.metadata.get(f"edgekd.{key}", "null") for key in ("mean", "std")}
+            try:
+                return Normalise.from_table({key: json.loads(said[key]) for key in said})
+            except (ValueError, RecursionError):
+                return Normalise.from_table(said)  # which refuses it, with what it is
         return None
 
     def decoder(self, target: ImageInput) -> Decoder:
@@ -185,3 +201,7 @@ class Job:
 
 
 _FILES = ("photos", "images", "targets", "encoded")
+
+
+def _named(models: Sequence[Model], files: Mapping[str, Optional[Path]]) -> List[Path]:
+    return [model.path for model in models] + [file for file in files.values() if file is not None]

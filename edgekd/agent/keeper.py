@@ -11,12 +11,14 @@ and its time says when somebody listened last.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from contextlib import suppress
@@ -24,13 +26,14 @@ from pathlib import Path
 from typing import BinaryIO, Dict
 
 from edgekd.agent import facts, locking, turns
-from edgekd.agent.failures import AgentError
+from edgekd.agent.failures import AgentError, without_traces
 from edgekd.agent.worker import FINAL, NO_ROOM, Event, Log, UnsaidError, failed, work
 
 EVENTS, WORKER, SAID = "events.jsonl", "worker.json", "said"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 SHORTEST_S, LONGEST_S = 0.02, 0.25  # between two looks at the events; few, as looking costs CPU
 STARTING_S = 10.0
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL = 2**20  # bytes; with less, a disk is full
 ELSEWHERE = (
     "Make room there, or name a folder in another place: edgekd device add NAME ADDRESS "
@@ -226,7 +229,10 @@ def _why(run: Path) -> AgentError:
         return AgentError(
             "restart", text + "strong enough and that it is not too hot; run it again."
         )
-    said = _said(run)
+    said, refused = _said(run), _refused(run)
+    if refused:
+        text = f"the disk of the device cannot be written to in {run.resolve()}: {refused}"
+        return AgentError("disk", f"{text}. {ELSEWHERE}{said}")
     if space.f_bavail * space.f_frsize < FULL or NO_ROOM in said:
         text = f"the disk of the device is full: there is no room for events in {run.resolve()}"
         return AgentError("disk", f"{text}. {ELSEWHERE}{said}")
@@ -241,9 +247,21 @@ def _why(run: Path) -> AgentError:
     )
 
 
+def _refused(run: Path) -> str:
+    """Why nothing can be written beside a run's events; empty where something can."""
+    try:
+        with tempfile.TemporaryFile(dir=str(run)) as file:
+            file.write(b"\n")
+    except FileNotFoundError:  # the run's files are gone
+        return ""
+    except OSError as error:
+        return "" if error.errno in FULL_DISK else str(error.strerror)
+    return ""
+
+
 def _said(run: Path) -> str:
     try:
-        text = (run / SAID).read_text("utf-8", errors="replace").strip()
+        text = without_traces((run / SAID).read_text("utf-8", errors="replace"))
     except OSError:
         return ""
     return f" It said: {text[-300:]}" if text else ""

@@ -155,7 +155,7 @@ def _boot(root: Path) -> Optional[str]:
 def _state(file: Path) -> Optional[Dict[str, Any]]:
     try:
         found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

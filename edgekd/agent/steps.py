@@ -17,6 +17,7 @@ from edgekd.agent.clocks import entrant, plain
 from edgekd.agent.failures import AgentError
 from edgekd.agent.feeds import Normalise, check_images
 from edgekd.agent.job import Job, Model
+from edgekd.agent.patience import LEAST_S, within
 from edgekd.agent.race import Race
 from edgekd.agent.runtimes import Arrays, DeviceMemory, Session
 from edgekd.agent.sustained import Span, look, sustain
@@ -51,13 +52,14 @@ def inspect(job: Job, index: int, emit: Emit) -> Dict[str, Any]:
     model = job.models[index]
     emit({"event": "progress", "step": "opening", "model": model.name})
     one = entrant(job, model, feeds=1)  # more of them would be counted as the model's memory
-    started = time.perf_counter_ns()
-    session = one.open()
-    load_ms = (time.perf_counter_ns() - started) / 1e6
-    (feed,) = one.feeds(session)
-    started = time.perf_counter_ns()
-    session.run(feed)
-    first_ms = (time.perf_counter_ns() - started) / 1e6
+    with within(max(LEAST_S, 20 * float(job.policy["max_seconds"])), model.name, emit):
+        started = time.perf_counter_ns()
+        session = one.open()
+        load_ms = (time.perf_counter_ns() - started) / 1e6
+        (feed,) = one.feeds(session)
+        started = time.perf_counter_ns()
+        session.run(feed)
+        first_ms = (time.perf_counter_ns() - started) / 1e6
     for _ in range(EARLY_RUNS):
         session.run(feed)
     peak, memory = facts.peak_rss_bytes(), _device_memory(plain(session))
@@ -193,8 +195,10 @@ def _answers(session: Session, inputs: Sequence[Arrays]) -> Optional[List[Logits
     """Logits for the first image of each feed; None from what is no classifier."""
     found: List[Logits] = []
     for feed in inputs:
-        logits = np.asarray(next(iter(session.run(feed).values())))
-        if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.number):
+        logits = next(iter(session.run(feed).values()))
+        if not isinstance(logits, np.ndarray) or logits.ndim != 2 or not len(logits):
+            return None
+        if not np.issubdtype(logits.dtype, np.number):
             return None
         first = logits[0].astype(np.float32)
         finite = np.isfinite(first).tolist()

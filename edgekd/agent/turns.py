@@ -21,7 +21,17 @@ LOCK = "edgekd.lock"
 FOR_ALL = 0o666  # two accounts that share a folder take turns, too
 ALONE = ("profile", "build", "furnish")  # tasks that another one beside them would disturb
 LOOK_S = 1.0
-ASKING_S = 0.05
+LOOKS, ASKING_S = 3, 0.05  # whoever only asks who holds it has it for a moment, too
+LONGEST = 2**16  # characters of who holds it
+UNREADABLE = (  # other accounts may write there, too
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def take_turn(folder: Path, job: Event, emit: Callable[[Event], None]) -> IO[str]:
@@ -45,7 +55,7 @@ def take_turn(folder: Path, job: Event, emit: Callable[[Event], None]) -> IO[str
     file = _opened(folder / LOCK)
     wait_s = float((job.get("policy") or {}).get("wait_s") or 0.0)
     began, told = time.monotonic(), None
-    while not _taken(file):
+    while not taken(file):
         holder = read_holder(file)
         waited = time.monotonic() - began
         if waited >= wait_s:
@@ -69,7 +79,7 @@ def take_alone(folder: Path) -> IO[str]:
         AgentError: who holds it, as a part of a sentence; or why the lock cannot be opened.
     """
     file = _opened(folder / LOCK)
-    if not _taken(file):
+    if not taken(file):
         with file:
             raise AgentError("busy", sentence(read_holder(file)))
     return file
@@ -87,8 +97,9 @@ def holder(folder: Path) -> Optional[str]:
     return None
 
 
-def _taken(file: IO[str]) -> bool:
-    for _ in range(2):  # whoever only asks who holds it has it for a moment, too
+def taken(file: Union[int, IO[str]]) -> bool:
+    """Whether a file could be locked for this process alone, or there are no locks."""
+    for _ in range(LOOKS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -150,14 +161,16 @@ def read_holder(source: Union[Path, IO[str], str]) -> Event:
     """
     try:
         if isinstance(source, Path):
-            source = source.read_text("utf-8")
-        elif not isinstance(source, str):
+            with source.open() as file:
+                return read_holder(file)
+        if not isinstance(source, str):
             source.seek(0)
-            source = source.read()
-        found = json.loads(source)
-    except (OSError, ValueError):
+            source = source.read(LONGEST)
+        found: Event = json.loads(source)
+        sentence(found, 0.0)
+        return {**found}
+    except UNREADABLE:
         return {}
-    return found if isinstance(found, dict) and "task" in found else {}
 
 
 def sentence(holder: Event, now: Optional[float] = None) -> str:

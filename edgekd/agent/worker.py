@@ -64,8 +64,9 @@ class Log:
                 while line:
                     line = line[os.write(self._file, line) :]
             except OSError as error:
-                os.ftruncate(self._file, before)
                 with suppress(OSError):  # the same disk
+                    os.ftruncate(self._file, before)
+                with suppress(OSError):
                     sys.stderr.write(f"{NO_ROOM}: {error.strerror}\n")
                     sys.stderr.flush()
                 raise UnsaidError from error
@@ -85,7 +86,7 @@ def read_job(path: Path) -> Event:
     try:
         job: Event = json.loads(path.read_text("utf-8"))
         found = job.get("agent")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise AgentError("job", f"expected a job of edgekd's: agent job.json ({error})") from error
     if found != AGENT:
         words = f"{path} is for agent {found}, this is {AGENT}"

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import RecipeError, UnknownNameError
+from edgekd.files import contents
 from edgekd.profiles import find_profile, profile_folders
-from edgekd.strict import at_least, check_ranges, freeze
+from edgekd.strict import at_least, check_ranges, check_values, freeze
 from edgekd.targets import Target
 
 METERS = ("ina3221", "nvml", "pmic", "rapl")
@@ -140,11 +141,12 @@ def read_board(name: str) -> Board:
         if kind.get("based_on"):
             raise RecipeError(f"{path} is based on {under}, which is based on another. Name that.")
         table = _over(kind, table)
-    traps = tuple(_trap(path, entry) for entry in table.pop("traps", ()))
-    export = {"name": path.stem} | dict(table.pop("export", {}))
+    traps = _traps(path, table.pop("traps", []))
+    export = table.pop("export", {})
     try:
-        whole = {"name": path.stem, **table, "export": export}
-        made = freeze(Board, whole)
+        if isinstance(export, dict):
+            export = {"name": path.stem, **export}
+        made = freeze(Board, {"name": path.stem, **table, "export": export})
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}", error.key) from error
     _check(path, made)
@@ -189,9 +191,11 @@ def defaults_of(device: str) -> Measure:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(contents(path).decode("utf-8"))
+        check_values(table)
+    except (OSError, ValueError, RecursionError, RecipeError) as error:
         raise RecipeError(f"cannot read the device profile {path}: {error}.") from error
+    return table
 
 
 def _over(kind: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,10 +207,10 @@ def _over(kind: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _trap(path: Path, entry: Any) -> Trap:
+def _traps(path: Path, entries: Any) -> tuple[Trap, ...]:
     try:
-        return freeze(Trap, entry, "traps")
-    except (RecipeError, TypeError) as error:
+        return tuple(freeze(Trap, entry, "traps") for entry in entries)
+    except (RecipeError, TypeError) as error:  # the other one of what is no list
         raise RecipeError(f"{path}: every trap needs a text and a source: {error}") from error
 
 
@@ -224,7 +228,7 @@ def _check(path: Path, board: Board) -> None:
     for pattern in board.match:
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise RecipeError(
                 f"{path}: match has {pattern!r}, which cannot be read: {error}."
             ) from error

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from edgekd.hiding import unmarked
+
 PUBLIC = ("torchvision/", "hf/", "hf-hub:", "hf_hub:")
 """Names that are the same on any machine."""
 
@@ -21,6 +23,7 @@ _LOCAL = re.compile(r"[/\\~.]|[A-Za-z]:[\\/]")
 
 def named(text: str) -> str:
     """A source of images or of weights by its name alone: ``cifar10``, ``…/photos``."""
+    text = unmarked(text)
     if text.startswith(PUBLIC):
         return text
     for shelf in ("wds/", "local-dir:"):
@@ -54,7 +57,7 @@ def sentence(text: str) -> str:
 
 def device_name(text: object) -> str:
     """The name a device was given; of an address no more than its kind: ``ssh``."""
-    name = str(text)
+    name = unmarked(str(text)).removeprefix("…/")  # a mark would be read as the address again
     kind, mark, _ = name.partition("://")
     if mark:
         return kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.artifact import read_manifest
+from edgekd.errors import EdgeKDError
+from edgekd.schema import PROOF, RECORD
 
 PROOFS = "proof"
 """The folder of them; see :mod:`edgekd.flow.proving`."""
@@ -94,8 +95,8 @@ def pair(value: Any) -> tuple[Any, Any]:
 def _record(file: Path, hashes: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The measurement in a proof, if it is of these files."""
     try:
-        table = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        table = PROOF.load(file)
+        record = RECORD.shown(at(table, "record"), file)
+    except EdgeKDError:
         return None
-    record = at(table, "record")
     return record if isinstance(record, Mapping) and at(table, "files") == hashes else None

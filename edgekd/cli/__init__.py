@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from contextlib import suppress
 
 import click
 
 from edgekd import __version__
 from edgekd.cli._launched import check_verb, died, hush, leave, speaks, who
-from edgekd.cli._signals import Asked
+from edgekd.cli._printing import echo, spell_out, wrong_usage
+from edgekd.cli._shortage import advice
+from edgekd.cli._signals import Asked, number_of, settle
+from edgekd.cli._streams import end_streams, open_closed
 from edgekd.cli.compare import compare
 from edgekd.cli.completion import completion
 from edgekd.cli.deploy import deploy
@@ -30,6 +33,8 @@ from edgekd.cli.scout import scout
 from edgekd.cli.teach import teach
 from edgekd.cli.verify import verify
 from edgekd.errors import EdgeKDError
+from edgekd.plain import one_screen
+from edgekd.shortage import is_shortage, shortage_of
 
 FLOW = (
     run,
@@ -82,41 +87,68 @@ def main() -> None:
     """Entry point: turn edgekd's errors into one message and an exit code."""
     # ONNX Runtime would tell its makers what it runs, from 1.29 on (microsoft/onnxruntime#27379)
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    asked = Asked()
+    open_closed()
+    spell_out()
+    with Asked().listening():
+        try:
+            code = _carried_out()
+        except (KeyboardInterrupt, click.Abort) as stopped:
+            settle()
+            code = _stopped(stopped)
+        code = end_streams(code)
+    sys.exit(code)
+
+
+def _carried_out() -> int:
+    """Do what the command line says, and tell why where that cannot be.
+
+    Returns:
+        The exit code.
+    """
     try:
         hush()
-        with asked.listening():
-            code = cli.main(prog_name="edgekd", standalone_mode=False)
+        code: int | None = cli.main(prog_name="edgekd", standalone_mode=False)
         leave()
-        sys.exit(code or 0)  # a command's own exit code is returned
+        return code or 0  # a command's own exit code is returned
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
     except click.ClickException as error:
         if speaks():
-            error.show()
-        sys.exit(error.exit_code)
-    except (EdgeKDError, OSError) as error:
-        _end(str(error), error.exit_code if isinstance(error, EdgeKDError) else 1)
-    except (KeyboardInterrupt, click.Abort) as stopped:
-        _stop(stopped, asked.exit_code)
+            with suppress(OSError):
+                echo(wrong_usage(error), err=True)
+        return error.exit_code
     except Exception as error:
-        if said := died(error):
-            _end(said, 1)
-        if speaks():
+        said = _reason(error)
+        if not said and speaks():
             raise  # nobody expected it: where it happened is what helps
-        sys.exit(1)
+        code = getattr(error, "exit_code", 1)
+        return _told(said, 1 if is_shortage(error) else code) if said else 1
 
 
-def _stop(stopped: BaseException, code: int) -> NoReturn:
+def _reason(error: Exception) -> str:
+    """What went wrong, for a person; nothing where that is edgekd itself."""
+    if is_shortage(error):
+        return advice(shortage_of(error))
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else "the system refused: "
+        return f"{where}{error.strerror}. Look at its path, its permissions and the disk it is on."
+    said = str(error) or repr(error)
+    return said if isinstance(error, EdgeKDError | OSError) else died(error)
+
+
+def _stopped(stopped: BaseException) -> int:
     """The user asked for it; or the launcher, because another process is gone."""
     if said := died(stopped):
-        _end(said, 1)
+        return _told(said, 1)
     # click puts its own Abort around what stopped it; the trainer's says that all is saved
     saved = "Interrupted" in (type(stopped).__name__, type(stopped.__cause__).__name__)
     how = " The state is saved: give the same command again to go on." if saved else ""
-    _end(f"stopped.{how}", code)
+    return _told(f"stopped.{how}", 128 + number_of(stopped))
 
 
-def _end(message: str, code: int) -> NoReturn:
-    """Tell why, once whatever the number of processes, and end."""
+def _told(message: str, code: int) -> int:
+    """Tell why, once whatever the number of processes."""
     if speaks():
-        click.echo(f"{who()}: {message}", err=True)
-    sys.exit(code)
+        with suppress(OSError):  # nobody hears it
+            click.echo(one_screen(f"{who()}: {message}"), err=True)
+    return code

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from edgekd.cli._tables import make_table, print_line
+from edgekd.cli._tables import Grid, print_line
 
 NONE = "-"
 
@@ -17,17 +16,16 @@ def print_comparison(found: Mapping[str, Any]) -> None:
     """A row a method, what the columns mean, the winner and the report."""
     console, several = Console(), len(found["seeds"]) > 1
     columns = ("validation", "test", "gain, points", "cost")
-    table = make_table("method", *columns)
-    table.columns[0].overflow = "fold"
+    table = Grid("method", *columns, fold=True)
     for method in found["methods"]:
         table.add_row(
-            escape(method["method"]),
+            method["method"],
             _spread(method["validation"], several),
             _spread(method["test"], several),
             _gain(method),
             _cost(method["cost"]["over_alone"]),
         )
-    console.print(table)
+    table.print(console)
     for line in _legend(found):
         print_line(console, line)
     for method in found["methods"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from edgekd.cli._tables import make_table, print_line
+from edgekd.cli._tables import Grid, print_line
 
 NONE = "-"
 
@@ -41,7 +41,7 @@ def energy(found: Mapping[str, Any]) -> str:
 
 def _print_sweep(console: Console, name: str, sweep: Mapping[str, Any]) -> None:
     print_line(console, f"{name}, threads and spinning:")
-    table = make_table("threads", "spinning", "median", "p95", "CPU a run", "state", "best for")
+    table = Grid("threads", "spinning", "median", "p95", "CPU a run", "state", "best for")
     for index, row in enumerate(sweep["rows"]):
         best = {"latency": sweep["best_latency"], "CPU time": sweep["best_cpu"]}
         table.add_row(
@@ -53,12 +53,12 @@ def _print_sweep(console: Console, name: str, sweep: Mapping[str, Any]) -> None:
             row["state"],
             ", ".join(word for word, at in best.items() if at == index),
         )
-    console.print(table)
+    table.print(console)
 
 
 def _print_sustained(console: Console, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     print_line(console, f"{name}, going on (top MHz: the fastest of the cores used):")
-    table = make_table("minute", "median", "p95", "CPU a run", "runs", "°C", "top MHz", "throttle")
+    table = Grid("minute", "median", "p95", "CPU a run", "runs", "°C", "top MHz", "throttle")
     for row in rows:
         heat, clock, bits = row["temperature_c"], row["core_khz"], row["throttle_bits"]
         table.add_row(
@@ -71,7 +71,7 @@ def _print_sustained(console: Console, name: str, rows: Sequence[Mapping[str, An
             NONE if clock is None else f"{clock / 1000:,.0f}",
             NONE if bits is None else f"{bits:#x}",
         )
-    console.print(table)
+    table.print(console)
     first, last = rows[0]["median"], rows[-1]["median"]
     if len(rows) > 1:
         print_line(

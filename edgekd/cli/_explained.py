@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from edgekd.cli._tables import make_table, print_line
+from edgekd.cli._tables import Grid, print_line
 
 __all__ = ["print_explanation"]
 
@@ -24,19 +23,19 @@ def print_explanation(explanation: Mapping[str, Any]) -> None:
     """
     console = Console()
     if explanation["stages"]:
-        table = make_table("stage", "signal to noise", "enough is", "")
+        table = Grid("stage", "signal to noise", "enough is", "")
         for stage in explanation["stages"]:
             verdict = "" if stage["snr_db"] is None else "good" if stage["passed"] else "BAD"
             least = f"{stage['least_db']:.0f} dB" if stage["least_db"] > NOTHING_DB else ""
-            table.add_row(escape(stage["name"]), _db(stage["snr_db"]), least, verdict)
-        console.print(table)
+            table.add_row(stage["name"], _db(stage["snr_db"]), least, verdict)
+        table.print(console)
     if explanation["worst"]:
-        table = make_table("node that loses most", "operator", "before", "after", "lost")
+        table = Grid("node that loses most", "operator", "before", "after", "lost")
         for spot in explanation["worst"]:
             lost = f"{spot['added_db']:.0f} dB" if spot["snr_db"] > NOTHING_DB else "all"
             levels = (_db(spot["before_db"]), _db(spot["snr_db"]), lost)
-            table.add_row(escape(_end(spot["node"])), escape(_end(spot["op"], 18)), *levels)
-        console.print(table)
+            table.add_row(_end(spot["node"]), _end(spot["op"], 18), *levels)
+        table.print(console)
     for spot in explanation["worst"]:
         if spot["reason"] and spot["reason"] not in explanation["sentence"]:
             print_line(console, f"{spot['op']} {spot['node']}: {spot['reason']}.")

@@ -6,22 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from edgekd.artifact import Artifact
-from edgekd.cli._tables import make_table, print_line
+from edgekd.cli._tables import Grid, print_line
 
 
 def print_export(artifact: Artifact, out: Path) -> None:
     """The file, its proof and its verdict; then what ``auto`` decided, and why."""
     export, console = artifact.manifest["export"], Console()
-    table = Table(box=box.SIMPLE_HEAD, show_header=False)
+    table = Grid("", "", headed=False)
     for name, value in _rows(artifact).items():
-        table.add_row(name, escape(value))
-    console.print(table)
+        table.add_row(name, value)
+    table.print(console)
     if export.get("auto"):
         _print_auto(export["auto"], console)
     print_line(console, f"Next: edgekd profile {out}")
@@ -111,15 +108,15 @@ def _half(export: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _print_auto(auto: Mapping[str, Any], console: Console) -> None:
-    table = make_table("precision", "size", "time over fp32 [95 %]", "top-1, points")
+    table = Grid("precision", "size", "time over fp32 [95 %]", "top-1, points")
     for found in auto["candidates"]:
         table.add_row(
             found["precision"] + (" *" if found["precision"] == auto["chosen"] else ""),
             "-" if found["bytes"] is None else f"{found['bytes'] / 1e6:.2f} MB",
-            escape(_ratio(found["ratio"], found["precision"])),
-            "refused" if found["refused"] else escape(_delta(found["verdict"])),
+            _ratio(found["ratio"], found["precision"]),
+            "refused" if found["refused"] else _delta(found["verdict"]),
         )
-    console.print(table)
+    table.print(console)
     if auto["null"]:
         print_line(console, f"Null pair (fp32 against itself): {_ratio(auto['null'], '')}.")
     for reason in auto["reasons"]:

@@ -51,7 +51,7 @@ def speaks() -> bool:
     Where it is not, this waits: the launcher ends all as soon as one has ended, and must not cut
     off the one that tells.
     """
-    if "torch" in sys.modules:
+    if _here().size > 1 and "torch" in sys.modules:
         from edgekd.trainer.failing import met, speaks_first
 
         if met():
@@ -71,7 +71,7 @@ def who() -> str:
 
 def died(error: BaseException) -> str:
     """What to say where an error says no more than that another process is gone; else nothing."""
-    if "torch" not in sys.modules:
+    if _here().size == 1 or "torch" not in sys.modules:  # which may be half imported
         return ""
     from edgekd.trainer.failing import DIED, was_lost
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from edgekd.cli._tables import make_table, print_line
+from edgekd.cli._tables import Grid, print_line
 
 SHOWN = 10
 LONGEST = 40
@@ -30,15 +29,15 @@ def print_layers(console: Console, name: str, layers: Sequence[Mapping[str, Any]
         f"the slowest {len(slowest)} of {len(layers)} layers" if len(layers) > SHOWN else "layers"
     )
     print_line(console, f"{name}, {many}, timed apart:")
-    table = make_table("layer", "type", "time", "share")
+    table = Grid("layer", "type", "time", "share")
     for layer in slowest:
         table.add_row(
-            escape(_short(str(layer["name"]))),
-            escape(str(layer["type"])),
+            _short(str(layer["name"])),
+            str(layer["type"]),
             f"{layer['ms']:.4g} ms",
             "-" if layer["pct"] is None else f"{layer['pct']:.1f} %",
         )
-    console.print(table)
+    table.print(console)
 
 
 def _short(name: str) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from edgekd.cli._tables import make_table
+from edgekd.cli._tables import Grid
 
 COLUMNS = 3
 """Devices side by side: more would not be readable on 80 columns."""
@@ -32,10 +31,10 @@ def print_matrix(
     devices = devices_of(records)
     for first in range(0, len(devices), COLUMNS):
         part = devices[first : first + COLUMNS]
-        table = make_table("median [95 %]", *part)
+        table = Grid("median [95 %]", *part)
         for sha, name in names.items():
-            table.add_row(escape(name), *(cells.get((sha, each), "failed") for each in part))
-        console.print(table)
+            table.add_row(name, *(cells.get((sha, each), "failed") for each in part))
+        table.print(console)
 
 
 def devices_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -55,4 +54,4 @@ def _cell(record: Mapping[str, Any]) -> str:
         lines.append(f"[{median['lo']:.4g}, {median['hi']:.4g}]")
     lines.append("p95 n/a" if p95["value"] is None else f"p95 {p95['value']:.4g} ms")
     state = record["verdict"]["state"]
-    return escape("\n".join(lines + [state] * (state != "stable")))
+    return "\n".join(lines + [state] * (state != "stable"))

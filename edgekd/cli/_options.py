@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from edgekd.cli._printing import echo, print_json
 
 if TYPE_CHECKING:
     from edgekd.recipe import Data, Recipe
@@ -15,7 +18,26 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-output = click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder to write.")
+
+
+class Named(click.Path):
+    """A path; one of no letters is a variable that was not set, and not the working folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; expected a path.", param, ctx)
+        try:
+            os.lstat(value)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):  # else it says more later
+                self.fail(f"{value}: {error.strerror}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+output = click.option("-o", "--output", type=Named(), help="Folder to write.")
 restart = click.option("--restart", is_flag=True, help="Throw away what the folder holds.")
 from_recipe = click.option(
     "--recipe", metavar="NAME", help="A recipe's name or .toml file to start from."
@@ -96,18 +118,18 @@ def recipe_of(
         section: which part the training flags go to, ``train`` or ``teach``.
         source: a recipe's path or name.
     """
-    from edgekd.recipe import Network, Recipe, recipe_from
+    from edgekd.recipe import Network, Recipe, recipe_from, toml_of
 
     keys = {name: key for name, (key, _, _) in DATA.items()}
     keys |= {name: f"{section}.{key}" for name, (key, _, _) in TRAIN.items()}
     keys |= {"teacher_views": "data.teacher_views"}
     given = [(key, flags[name]) for name, key in keys.items() if flags.get(name) is not None]
-    overrides = [f"{key}={json.dumps(value)}" for key, value in given]
+    overrides = [f"{key}={toml_of(value)}" for key, value in given]
     for role in ("teacher", "student", "peer"):
         if flags.get(role) is not None:
             network = Network.parse(flags[role])
-            overrides.append(f"{role}.name={json.dumps(network.name)}")
-            overrides.append(f"{role}.weights={json.dumps(network.weights)}")
+            overrides.append(f"{role}.name={toml_of(network.name)}")
+            overrides.append(f"{role}.weights={toml_of(network.weights)}")
     if flags.get("method") is not None:
         overrides.append(f"method={flags['method']}")
     overrides += flags.get("settings") or ()
@@ -127,10 +149,10 @@ def data_of(flags: Mapping[str, Any], made_with: Mapping[str, Any]) -> Data:
     The shares held out stay the artifact's: other ones would take images it was trained on for
     test images.
     """
-    from edgekd.recipe import recipe_from
+    from edgekd.recipe import recipe_from, toml_of
 
     given = [(DATA[name][0], flags[name]) for name in DATA if flags.get(name) is not None]
-    return recipe_from(made_with, [f"{key}={json.dumps(value)}" for key, value in given]).data
+    return recipe_from(made_with, [f"{key}={toml_of(value)}" for key, value in given]).data
 
 
 def show_recipe(recipe: Recipe, *, as_json: bool) -> None:
@@ -138,12 +160,7 @@ def show_recipe(recipe: Recipe, *, as_json: bool) -> None:
     if as_json:
         print_json(recipe.to_dict())
     else:
-        click.echo(recipe.to_toml())
-
-
-def print_json(value: Any) -> None:
-    """To standard output, for another program."""
-    click.echo(json.dumps(value, indent=1, default=str))
+        echo(recipe.to_toml())
 
 
 def _options(command: F, table: Mapping[str, tuple[str, type, str]]) -> F:

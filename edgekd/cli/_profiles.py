@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from edgekd.cli._courses import print_courses
 from edgekd.cli._layers import print_layers
 from edgekd.cli._matrix import COLUMNS, devices_of, print_matrix
-from edgekd.cli._tables import make_table, print_line
+from edgekd.cli._tables import Grid, print_line
 
 
 def print_profiles(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
@@ -44,12 +43,12 @@ def _print_device(
     measured = [record for record in records if "timing" in record]
     for first in range(0, len(measured), COLUMNS):
         part = measured[first : first + COLUMNS]
-        table = make_table("", *(names[record["artifact"]["sha256"]] for record in part))
+        table = Grid("", *(names[record["artifact"]["sha256"]] for record in part))
         for name, read in ROWS:
-            cells = [escape(read(record)) for record in part]
+            cells = [read(record) for record in part]
             if any(cells):
                 table.add_row(name, *cells)
-        console.print(table)
+        table.print(console)
     for record in measured:
         name = names[record["artifact"]["sha256"]]
         print_courses(console, name, record)
@@ -101,7 +100,8 @@ def _delta(record: Mapping[str, Any]) -> str:
 
 def _memory(record: Mapping[str, Any]) -> str:
     found = record["memory"]
-    text = f"{found['peak_rss_bytes'] / 1e6:.0f} MB"
+    peak = found["peak_rss_bytes"]
+    text = "not known" if peak is None else f"{peak / 1e6:.0f} MB"
     if found["peak_device_bytes"] is None:
         return text
     place = "of it for the GPU" if found["unified"] else "on the GPU"

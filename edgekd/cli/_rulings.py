@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from edgekd.budget import shown
-from edgekd.cli._tables import gain_sentence, make_table, print_line
+from edgekd.cli._tables import Grid, gain_sentence, print_line
 
 
 def print_mission(out: Path, summary: Mapping[str, Any]) -> None:
     """The rulings, the sentence, the way out or the artifact, and the report."""
     console, found = Console(), summary["budget"]
     if found["rulings"]:
-        table = make_table("clause", "found", "95 %", "verdict")
+        table = Grid("clause", "found", "95 %", "verdict")
         for ruling in found["rulings"]:
-            table.add_row(*(escape(cell) for cell in _cells(ruling)))
-        console.print(table)
+            table.add_row(*_cells(ruling))
+        table.print(console)
     print_line(console, f"{found['sentence'][0].upper()}{found['sentence'][1:]}.")
     if found.get("test"):
         print_line(console, _accuracy(found["test"]))

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from edgekd.cli._tables import make_table, print_line
+from edgekd.cli._tables import Grid, print_line
 
 Row = Mapping[str, Any]
 NARROW, WIDE = 72, 100
@@ -84,11 +83,10 @@ def _print_table(console: Console, rows: Sequence[Row], budget: str | None) -> N
             print_line(console, f"{_named(row)}\n  {figures}")
         return
     columns = _columns(console.width, axis, with_fit=budget is not None)
-    table = make_table("student", *(title for title, _ in columns))
-    table.columns[0].overflow = "fold"
+    table = Grid("student", *(title for title, _ in columns), fold=True)
     for row in rows:
-        table.add_row(escape(_named(row)), *(escape(read(row)) for _, read in columns))
-    console.print(table)
+        table.add_row(_named(row), *(read(row) for _, read in columns))
+    table.print(console)
 
 
 def _columns(width: int, axis: str, *, with_fit: bool) -> list[tuple[str, Callable[[Row], str]]]:
@@ -98,7 +96,7 @@ def _columns(width: int, axis: str, *, with_fit: bool) -> list[tuple[str, Callab
         ("prior", _prior),
         (f"{AXIS[axis]}, ms [95 %]", _estimate(axis)),
         (f"{AXIS[other]}\nms", _plain(other)),
-        ("peak\nMB", lambda row: f"{row['peak_bytes'] / 1e6:.0f}"),
+        ("peak\nMB", _peak),
     ]
     if width >= WIDE:
         chosen += [
@@ -107,6 +105,10 @@ def _columns(width: int, axis: str, *, with_fit: bool) -> list[tuple[str, Callab
             ("runs", lambda row: f"{row['n']:,}"),
         ]
     return chosen + [("budget", lambda row: str(row["fits"]))] * with_fit
+
+
+def _peak(row: Row) -> str:
+    return "n/a" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}"
 
 
 def _named(row: Row) -> str:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from edgekd.artifact import Artifact
 from edgekd.intervals import wilson
+from edgekd.plain import plain
 
 if TYPE_CHECKING:
     from edgekd.report import Result
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 def print_networks(artifacts: Sequence[Artifact]) -> None:
     """One row a network: what it is, how large, how right on the test images."""
-    table = make_table("", "network", "parameters", "MACs", "test top-1 [95 %]", "images")
+    table = Grid("", "network", "parameters", "MACs", "test top-1 [95 %]", "images")
     for artifact in artifacts:
         model, test = artifact.manifest["model"], artifact.manifest["metrics"]["test"]
         found = wilson(round(test["top1"] * test["n"]), test["n"])
         table.add_row(
             artifact.manifest["role"],
-            escape(model["name"]),
+            model["name"],
             f"{model['parameters']:,}",
             f"{model['macs'] / 1e6:,.1f} M",
             f"{found.value:.1%} [{100 * found.lo:.1f}, {100 * found.hi:.1f}]",
             f"{test['n']:,}",
         )
-    Console().print(table)
+    table.print(Console())
 
 
 def print_run(out: Path, summary: Mapping[str, Any]) -> None:
@@ -41,7 +42,7 @@ def print_run(out: Path, summary: Mapping[str, Any]) -> None:
 
     console = Console()
     results = collect(out).results
-    table = make_table("", *(f"{line.role or 'model'}\n{line.network}" for line in results))
+    table = Grid("", *(f"{line.role or 'model'}\n{line.network}" for line in results))
     rows: dict[str, Callable[[Result], str]] = {
         "parameters": lambda line: text.scaled(line.parameters),
         "file size": lambda line: text.scaled(line.size_bytes, "B"),
@@ -52,8 +53,8 @@ def print_run(out: Path, summary: Mapping[str, Any]) -> None:
         "peak memory": lambda line: text.scaled(line.peak_rss_bytes, "B"),
     }
     for name, read in rows.items():
-        table.add_row(name, *(escape(read(line)) for line in results))
-    console.print(table)
+        table.add_row(name, *(read(line) for line in results))
+    table.print(console)
     for place in sorted({f"{line.device}: {line.runtime}" for line in results if line.latency}):
         print_line(console, f"Latency on {place}.")
     if summary["gain"] is not None:
@@ -91,13 +92,32 @@ def gain_sentence(gain: Mapping[str, Any]) -> str:
 
 def print_line(console: Console, text: str) -> None:
     """A sentence; a long one is left to the terminal to break, so that a path can be copied."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(Text(plain(text)), soft_wrap=True)
 
 
-def make_table(first: str, *columns: str) -> Table:
-    """A table whose first column is words and whose others are figures."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(escape(first))
-    for column in columns:
-        table.add_column(escape(column), justify="right")
-    return table
+class Grid:
+    """A table for a person; it stays readable on 80 columns.
+
+    Args:
+        columns: their titles.
+        headed: whether the titles are shown.
+        fold: whether a long cell of the first column is broken rather than cut.
+    """
+
+    def __init__(self, *columns: str, headed: bool = True, fold: bool = False) -> None:
+        self._table = Table(box=box.SIMPLE_HEAD, show_header=headed)
+        for index, title in enumerate(columns):
+            words = index == 0 or not headed
+            self._table.add_column(
+                Text(plain(title)),
+                justify="left" if words else "right",
+                overflow="fold" if fold and index == 0 else "ellipsis",
+            )
+
+    def add_row(self, *cells: str) -> None:
+        """A row; a cell may have several lines."""
+        self._table.add_row(*(Text(plain(cell)) for cell in cells))
+
+    def print(self, console: Console) -> None:
+        """Show it."""
+        console.print(self._table)

@@ -15,11 +15,11 @@ from edgekd.cli._options import (
     check_named,
     from_recipe,
     pair_options,
-    print_json,
     recipe_of,
     show_recipe,
     train_options,
 )
+from edgekd.cli._printing import print_json
 
 if TYPE_CHECKING:
     from edgekd.recipe import Recipe

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from edgekd.cli._options import as_json, print_json
+from edgekd.cli._options import as_json
+from edgekd.cli._printing import echo, print_json
 
 
 @click.command(short_help="Print a script that completes in a shell.")
@@ -26,4 +27,4 @@ def completion(shell: str, as_json: bool) -> None:
     if as_json:
         print_json({"shell": shell, "script": script})
     else:
-        click.echo(script)
+        echo(script)

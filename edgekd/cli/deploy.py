@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekd.cli._options import as_json, print_json
+from edgekd.cli._options import Named, as_json
+from edgekd.cli._printing import print_json
 
 if TYPE_CHECKING:
     from edgekd.deploy import Bundle
 
 
 @click.command(short_help="Write a folder that runs an artifact without edgekd.")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=Named())
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Named(),
     help="Folder, or NAME.tar.gz; ARTIFACT-deploy by default.",
 )
 @click.option("--device", help="Whose measurement says runtime and threads, if there are several.")
@@ -48,13 +49,13 @@ def _print(made: Bundle, found: str | None) -> None:
     """What there is, how it will run, and how to try it."""
     from rich.console import Console
 
-    from edgekd.cli._tables import make_table, print_line
+    from edgekd.cli._tables import Grid, print_line
 
     console = Console()
-    table = make_table("file", "bytes")
+    table = Grid("file", "bytes")
     for name, size in made.files.items():
         table.add_row(name, f"{size:,}")
-    console.print(table)
+    table.print(console)
     if found is not None:
         print_line(console, f"Runs as it was measured: {found}.")
     print_line(console, f"Written: {made.path}")

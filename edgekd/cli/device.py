@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli._options import as_json, print_json
+from edgekd.cli._options import as_json
+from edgekd.cli._printing import echo, print_json
 
 if TYPE_CHECKING:
     from edgekd.flow.examining import Examined
@@ -55,12 +56,12 @@ def add(
         return
     if added.survey is not None:
         found = added.survey["device"]
-        click.echo(f"{found['soc'] or found['cpu']}, {found['os']}, Python {found['python']}")
+        echo(f"{found['soc'] or found['cpu']}, {found['os']}, Python {found['python']}")
     if kind not in ("", "none", added.likely) and added.likely:
-        click.echo(f"It says of itself what fits {added.likely} rather than {kind}.", err=True)
+        echo(f"It says of itself what fits {added.likely} rather than {kind}.", err=True)
     title = added.board.title or "of a kind that no profile describes"
-    click.echo(f"{name}: {added.board.based_on or 'no profile'} ({title}), written to {added.file}")
-    click.echo(f"See what it lacks: edgekd device doctor {name}")
+    echo(f"{name}: {added.board.based_on or 'no profile'} ({title}), written to {added.file}")
+    echo(f"See what it lacks: edgekd device doctor {name}")
 
 
 @device.command("list", short_help="List your devices.")
@@ -74,11 +75,11 @@ def list_(as_json: bool) -> None:
         print_json(found)
         return
     if not found:
-        click.echo("No device of yours. Add one: edgekd device add NAME user@host", err=True)
+        echo("No device of yours. Add one: edgekd device add NAME user@host", err=True)
     wide = {key: max((len(row[key]) for row in found), default=0) for key in ("name", "kind")}
     for row in found:
         said = row["problem"] or f"{row['address']} {row['python']}"
-        click.echo(f"{row['name']:<{wide['name']}}  {row['kind']:<{wide['kind']}}  {said}".rstrip())
+        echo(f"{row['name']:<{wide['name']}}  {row['kind']:<{wide['kind']}}  {said}".rstrip())
 
 
 @device.command("remove", short_help="Forget a device.")
@@ -93,7 +94,7 @@ def remove(name: str, clean: bool, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "file": str(gone), "cleaned": clean})
         return
-    click.echo(f"{name} is forgotten: {gone} is gone{', and its files there' if clean else ''}.")
+    echo(f"{name} is forgotten: {gone} is gone{', and its files there' if clean else ''}.")
 
 
 @device.command("doctor", short_help="Check a device.")
@@ -132,13 +133,13 @@ def _clear(name: str, *, as_json: bool) -> None:
         print_json({"name": name, "cleaned": True, "python": python or None})
         return
     use = f"; its Python is {python}" if python else ""
-    click.echo(f"{name} is clean: what edgekd kept there is gone{use}.")
+    echo(f"{name} is clean: what edgekd kept there is gone{use}.")
 
 
 def _agreed(name: str) -> bool:
     """Ask, where somebody can answer."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        click.echo(f"An environment with all of it: edgekd device doctor {name} --venv")
+        echo(f"An environment with all of it: edgekd device doctor {name} --venv")
         return False
     return click.confirm("Make a virtual environment with what it lacks there?", default=True)
 
@@ -150,7 +151,7 @@ def _furnish(found: Examined, *, quiet: bool) -> Examined:
     if quiet:
         return equip(found).examined
     made = equip(found, _Told())
-    click.echo(made.words)
+    echo(made.words)
     _print(made.examined)
     return made.examined
 
@@ -159,7 +160,7 @@ class _Told:
     """Told what happens, on standard error."""
 
     def say(self, text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """There are no steps to count."""
@@ -188,7 +189,7 @@ def _line(head: str, text: str) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    click.echo(wrapped)
+    echo(wrapped)
 
 
 def _told(found: Examined) -> dict[str, Any]:

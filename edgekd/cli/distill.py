@@ -11,11 +11,11 @@ from edgekd.cli._options import (
     check_named,
     from_recipe,
     pair_options,
-    print_json,
     recipe_of,
     show_recipe,
     train_options,
 )
+from edgekd.cli._printing import echo, print_json
 
 
 @click.command(short_help="Distil a student from a teacher.")
@@ -56,11 +56,12 @@ def distill(
     from edgekd.cli._screen import Screen
     from edgekd.cli._tables import gain_sentence, print_networks
     from edgekd.flow.baseline import compare_alone
+    from edgekd.flow.launch import claimed
     from edgekd.flow.training import distill as train
 
     out = output or Path("runs/student")
     gain = None
-    with Screen() as screen:
+    with Screen() as screen, claimed(out, "distill"):
         artifacts = [train(made, out, screen, restart=restart)]
         if baseline != "none":
             alone, gain = compare_alone(
@@ -74,5 +75,5 @@ def distill(
         return
     print_networks(artifacts)
     if gain is not None:
-        click.echo(gain_sentence(gain))
-    click.echo(f"Next: edgekd export {out} --onnx")
+        echo(gain_sentence(gain))
+    echo(f"Next: edgekd export {out} --onnx")

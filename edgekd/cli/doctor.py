@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from edgekd.cli._options import as_json, print_json
+from edgekd.cli._options import as_json
+from edgekd.cli._printing import echo, print_json
 
 
 @click.command(short_help="Check this machine.")
@@ -19,8 +20,8 @@ def doctor(as_json: bool) -> None:
     else:
         for check in found:
             mark = "ok     " if check.ok else "-      " if check.optional else "PROBLEM"
-            click.echo(f"{mark}  {check.name:<14} {check.found}")
+            echo(f"{mark}  {check.name:<14} {check.found}")
             if check.advice and not check.ok:
-                click.echo(f"         {'':<14} {check.advice}")
+                echo(f"         {'':<14} {check.advice}")
     if any(not check.ok and not check.optional for check in found):
         raise click.exceptions.Exit(1)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekd.cli._options import as_json, data_of, output, print_json, source_options
+from edgekd.cli._options import Named, as_json, data_of, output, source_options
+from edgekd.cli._printing import print_json
 
 if TYPE_CHECKING:
     from edgekd.recipe import Export
@@ -37,7 +38,7 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.command(short_help="Write a network as ONNX or TensorRT, with proof.")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=Named())
 @click.option("--onnx", "to", flag_value="onnx", default="onnx", help="To ONNX (the default).")
 @click.option("--trt", "to", flag_value="tensorrt", help="To a TensorRT engine, on --device.")
 @click.option(
@@ -101,7 +102,8 @@ def export(
     from edgekd.flow.exporting import export_network, recipe_of
 
     network = Artifact.open(artifact)
-    data, recipe = data_of(flags, network.manifest["recipe"]), recipe_of(network)
+    recipe = recipe_of(network)
+    data = data_of(flags, network.manifest["recipe"])
     options = _options(recipe.export, flags | {"device": device})
     place = device or recipe.profile.device
     out = output or artifact.with_name(f"{artifact.name}-{_suffix(to, options.precision)}")

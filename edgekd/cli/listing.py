@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from edgekd import plugins
-from edgekd.cli._options import as_json, print_json
+from edgekd.cli._options import as_json
+from edgekd.cli._printing import echo, print_json
+from edgekd.files import contents
+from edgekd.structure import cut, shown
 
+LONGEST = 200
+"""Letters of what a file of the user's says of itself."""
 KINDS = ("method", "model", "dataset", "device", "runtime", "recipe")
 
 
@@ -26,10 +32,10 @@ def listing(kind: str, part: str | None, as_json: bool) -> None:
         print_json(found)
         return
     if not found:
-        click.echo(f"No {kind} has {part!r} in its name.", err=True)
+        echo(f"No {kind} has {shown(part)} in its name.", err=True)
     width = max(map(len, found), default=0)
     for name, text in found.items():
-        click.echo(f"{name:<{width}}  {text}".rstrip())
+        echo(f"{name:<{width}}  {text}".rstrip())
 
 
 def _list_methods(part: str, *, as_json: bool) -> None:
@@ -40,15 +46,15 @@ def _list_methods(part: str, *, as_json: bool) -> None:
         print_json({name: asdict(entry) for name, entry in found.items()})
         return
     if not found:
-        click.echo(f"No method has {part!r} in its name.", err=True)
+        echo(f"No method has {shown(part)} in its name.", err=True)
         return
     indent = " " * 20
     for name, entry in found.items():
         cost = "" if entry.cost is None else f"{entry.cost:.2f}x kd"
-        click.echo(f"{name:<9} {cost:<9} {entry.summary}")
+        echo(f"{name:<9} {cost:<9} {entry.summary}")
         text = f"needs {', '.join(entry.needs)}; suits {entry.suits}"
-        click.echo(click.wrap_text(text, 100, indent, indent))
-    click.echo("Costs are seconds of a training step, teacher included, beside one of ce + kd.")
+        echo(click.wrap_text(text, 100, indent, indent))
+    echo("Costs are seconds of a training step, teacher included, beside one of ce + kd.")
 
 
 def _found(kind: str) -> dict[str, str]:
@@ -67,8 +73,14 @@ def _profiles(kind: str) -> dict[str, str]:
     from edgekd.profiles import profile_folders
 
     files = [f for folder in reversed(profile_folders(kind)) for f in sorted(folder.glob("*.toml"))]
-    return {file.stem: _first_line(file.read_text("utf-8")) for file in files}
+    return {file.stem: _first_line(file) for file in files}
 
 
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0].removeprefix("#").strip()
+def _first_line(file: Path) -> str:
+    try:
+        text = contents(file).decode("utf-8")
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    except ValueError as error:
+        return f"{file} is no text: {error}"
+    return cut(text.partition("\n")[0].removeprefix("#").strip(), LONGEST)

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli._options import as_json, data_of, print_json, source_options
+from edgekd.cli._options import Named, as_json, data_of, source_options
 from edgekd.cli._policies import listed, policy_options, said
+from edgekd.cli._printing import print_json
 
 if TYPE_CHECKING:
     from edgekd.flow.measuring import Truth
 
 
 @click.command("profile", short_help="Measure latency, memory and accuracy on a device.")
-@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1, required=True, type=Named())
 @click.option(
     "--device",
     "devices",
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @source_options
 @click.option("--clean", is_flag=True, help="Leave nothing there afterwards but environments.")
 @click.option("--no-proof", is_flag=True, help="Keep nothing in the artifact for edgekd verify.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file to write.")
+@click.option("-o", "--output", type=Named(), help="JSON file to write.")
 @as_json
 def profile(
     models: tuple[Path, ...],
@@ -48,9 +49,11 @@ def profile(
     from edgekd.cli._profiles import print_profiles
     from edgekd.cli._screen import Screen
     from edgekd.files import sha256
-    from edgekd.flow.measuring import measure, model_file
+    from edgekd.flow.measuring import check_earlier, measure, model_file
     from edgekd.flow.policies import policy_for
 
+    if output is not None:
+        check_earlier(output)
     policies = {device: policy_for(device, said(flags)) for device in devices}
     place = devices[0] if len(devices) == 1 else devices
     with Screen() as screen:
@@ -81,5 +84,5 @@ def _truth(models: tuple[Path, ...], flags: dict[str, Any]) -> Truth | None:
 
     if flags["data"] is None:
         return None
-    made_with = read_manifest(models[0])["recipe"] if models[0].is_dir() else {}
+    made_with = read_manifest(models[0]).get("recipe") or {} if models[0].is_dir() else {}
     return Truth(data_of(flags, made_with))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli._options import as_json, output, print_json
+from edgekd.cli._options import Named, as_json, output
+from edgekd.cli._printing import echo, print_json
 
 
 @click.command(short_help="Write a run's report: HTML, Markdown, JSON.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Named())
 @output
 @as_json
 def report(folder: Path, output: Path | None, as_json: bool) -> None:
@@ -22,4 +23,4 @@ def report(folder: Path, output: Path | None, as_json: bool) -> None:
         print_json(paths)
     else:
         for path in paths.values():
-            click.echo(path)
+            echo(path)

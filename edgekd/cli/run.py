@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,14 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli._options import (
-    METHOD_HELP,
-    print_json,
-    recipe_of,
-    show_recipe,
-    train_options,
-    views,
-)
+from edgekd.cli._options import METHOD_HELP, recipe_of, show_recipe, train_options, views
+from edgekd.cli._printing import print_json
 from edgekd.cli.scout import Listed, Share, pixels
 
 if TYPE_CHECKING:
@@ -136,7 +129,9 @@ def _recipe(source: str | None, budget: str | None, flags: dict[str, Any]) -> Re
         raise click.UsageError("--student is the only network tried, --students many. Give one.")
     first = [] if budget is None else ["export.precision=auto"]  # a --set comes after, and wins
     if flags["device"]:
-        first.append(f"profile.device={json.dumps(flags['device'])}")
+        from edgekd.recipe import toml_of
+
+        first.append(f"profile.device={toml_of(flags['device'])}")
     settings = (*first, *(flags["settings"] or ()))
     return recipe_of({**flags, "settings": settings}, source=source if source or own else DEMO)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from edgekd.cli._options import as_json, data_options, output, print_json
+from edgekd.cli._options import as_json, data_options, output
 from edgekd.cli._policies import said, timing_options
+from edgekd.cli._printing import print_json
 
 
 class Share(click.ParamType[float]):

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli._options import (
-    from_recipe,
-    print_json,
-    recipe_of,
-    show_recipe,
-    train_options,
-)
+from edgekd.cli._options import from_recipe, recipe_of, show_recipe, train_options
+from edgekd.cli._printing import echo, print_json
 
 
 @click.command(short_help="Train or fine-tune a teacher.")
@@ -48,4 +43,4 @@ def teach(
         print_networks([artifact])
         size = f" --size {made.data.size}" if made.data.size else ""
         data = f"--data {shlex.quote(made.data.source)}{size}"
-        click.echo(f"Next: edgekd distill --teacher {out} --student NAME {data}")
+        echo(f"Next: edgekd distill --teacher {out} --student NAME {data}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekd.cli._options import DATA, as_json, print_json, source_options
+from edgekd.cli._options import DATA, Named, as_json, source_options
+from edgekd.cli._printing import print_json
 
 if TYPE_CHECKING:
     from edgekd.flow.differences import Figure
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Repeat an artifact's proof on a device.")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=Named())
 @click.option("--device", default="local", show_default=True, help="Where the proof is from.")
 @click.option("--gate", is_flag=True, help="Exit 1 too where it cannot be told, for use in CI.")
 @click.option("--max-seconds", type=float, help="End a timing then, not at the proof's own limit.")
@@ -55,10 +56,10 @@ def _print(found: Verification) -> None:
     """What was, what is, and one sentence."""
     from rich.console import Console
 
-    from edgekd.cli._tables import make_table, print_line
+    from edgekd.cli._tables import Grid, print_line
 
     console = Console()
-    table = make_table("", "proof", "now", "change")
+    table = Grid("", "proof", "now", "change")
     for figure in found.judgement.figures:
         change = "" if figure.change is None else f"{figure.change:+.1%} "
         old, now = _number(figure, figure.old), _number(figure, figure.now)
@@ -71,7 +72,7 @@ def _print(found: Verification) -> None:
         if of:
             table.add_row(name, f"{of:,}", f"{of - other:,} same class", f"{other:,} other")
     table.add_row("verdict", *(str(r["verdict"]["state"]) for r in (found.old, found.now)), "")
-    console.print(table)
+    table.print(console)
     print_line(console, f"{found.judgement.sentence}")
 
 

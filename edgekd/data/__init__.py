@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Of Pillow's, what images are read in; of the others, one starts a program on what it reads."""
 
 
 @dataclass(frozen=True)

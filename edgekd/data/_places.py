@@ -19,6 +19,11 @@ import numpy as np
 from edgekd.data import Indices
 
 DIGITS = re.compile(r"(\d+)")
+MOST_DIGITS = 4000
+"""Of a number in a name; Python reads few more."""
+FARTHEST = 2**62
+MOST_BYTES = 2**30
+"""Of one encoded image: more than Pillow takes pixels of, however they are packed."""
 
 
 class Names:
@@ -69,8 +74,10 @@ class Places:
         """The encoded image, through a handle of its own: one of all would be at one position.
 
         Raises:
-            OSError: the file is gone, or ends too early.
+            OSError: the file is gone, or ends too early; or the image is too large.
         """
+        if self.size[row] > MOST_BYTES:
+            raise OSError(f"it has {self.size[row]:,} bytes; expected at most {MOST_BYTES:,}")
         with self.files[self.file[row]].open("rb", buffering=0) as file:
             file.seek(self.start[row])
             found: bytes = file.read(int(self.size[row]))
@@ -111,12 +118,15 @@ def members(file: Path) -> Iterator[Member]:
     Raises:
         tarfile.TarError, OSError: it is no tar, damaged, cut off, or has a link in it.
     """
-    with tarfile.open(file, "r:") as tar:
-        for one in _listed(tar):
-            if PurePosixPath(one.name).suffix.lower() != ".tar":
-                yield Member(one.name, one.offset_data, one.size)
-                continue
-            yield from _deeper(tar, one)
+    try:
+        with tarfile.open(file, "r:") as tar:
+            for one in _listed(tar):
+                if PurePosixPath(one.name).suffix.lower() != ".tar":
+                    yield Member(one.name, one.offset_data, one.size)
+                    continue
+                yield from _deeper(tar, one)
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # odd headers
+        raise tarfile.ReadError("invalid header") from error
 
 
 def _deeper(tar: tarfile.TarFile, one: tarfile.TarInfo) -> Iterator[Member]:
@@ -138,6 +148,8 @@ def _plainly(name: str) -> str:
 
 def _listed(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (member := tar.next()) is not None:
+        if not member.offset < tar.offset < FARTHEST:  # where it says that the one after it is
+            raise tarfile.ReadError(f"invalid header at byte {member.offset}")
         tar.members.clear()  # type: ignore[attr-defined]  # a kilobyte each, and there are millions
         if is_beside(member.name):
             continue
@@ -181,7 +193,7 @@ def collect(files: Sequence[Path], found: Iterable[tuple[int, Member]]) -> tuple
 def natural(text: str) -> list[int | str]:
     """A key that sorts as people count: ``9`` before ``10``, in any case."""
     parts = DIGITS.split(text.lower())
-    return [int(part) if part.isdecimal() else part for part in parts]
+    return [int(part[:MOST_DIGITS]) if part.isdecimal() else part for part in parts]
 
 
 def parted(name: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -11,8 +12,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from edgekd.data import Source, Split
+from edgekd.data import FORMATS, Source, Split
 from edgekd.data._places import (
+    MOST_BYTES,
     Names,
     collect,
     in_order,
@@ -23,6 +25,7 @@ from edgekd.data._places import (
     stamp_of,
 )
 from edgekd.errors import DataError
+from edgekd.files import contents
 
 __all__ = ["folder"]
 
@@ -47,9 +50,15 @@ def folder(rest: str) -> Source:
         DataError: nothing there, no images, an empty class, other classes in test than in train.
     """
     root = Path(rest)
-    if not root.exists():
-        raise DataError(f"there is no folder or tar {rest}. Expected one subfolder a class.")
-    parts = {split: _find(root, names) for split, names in SPLITS.items()}
+    try:
+        state = root.stat()
+        parts = {split: _find(root, names) for split, names in SPLITS.items()}
+    except (FileNotFoundError, ValueError) as error:
+        raise DataError(f"there is no folder or tar {rest}. {EXPECTED}") from error
+    except OSError as error:
+        raise DataError(f"{rest} cannot be read: {error.strerror}. {EXPECTED}") from error
+    if not stat.S_ISDIR(state.st_mode) and not stat.S_ISREG(state.st_mode):
+        raise DataError(f"{rest} is neither a folder nor a tar. {EXPECTED}")
     if parts["train"] is None:
         labels, split = _read(root)
         return Source(labels, {"train": split})
@@ -78,12 +87,12 @@ def _read(part: Path) -> tuple[tuple[str, ...], Split]:
     try:
         names, read, stamp = _packed(part) if part.is_file() else _plain(part)
     except (OSError, tarfile.TarError) as error:
-        reason = str(error).partition(". ")[0]
+        reason = getattr(error, "strerror", None) or str(error).partition(". ")[0]
         raise DataError(f"{part} cannot be read: {reason}. {EXPECTED}") from error
     if not len(names):
         raise DataError(f"{part} cannot be read: no images. {EXPECTED}")
     if part.is_dir():
-        _refuse_empty_classes(part)
+        _refuse_empty_classes(part, names)
     folders: dict[str, str] = {}  # and the first image in each
     for name in names:
         folders.setdefault(parted(name)[0], name)
@@ -94,7 +103,7 @@ def _read(part: Path) -> tuple[tuple[str, ...], Split]:
     targets = np.fromiter((number[parted(name)[0]] for name in names), np.int64, len(names))
 
     def image(row: int) -> Image.Image:
-        return Image.open(io.BytesIO(read(row)))
+        return Image.open(io.BytesIO(read(row)), formats=FORMATS)
 
     return labels, Split(targets, image, lambda row: f"{part}/{names[row]}", stamp)
 
@@ -105,7 +114,7 @@ def _plain(part: Path) -> _Found:
     names = names.at(in_order(names))
     return (
         names,
-        lambda row: (part / names[row]).read_bytes(),
+        lambda row: contents(part / names[row], MOST_BYTES),
         lambda row: stamp_of(part / names[row]),
     )
 
@@ -114,7 +123,14 @@ def _walk(part: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise error
 
-    for place, _, files in os.walk(part, onerror=refuse, followlinks=True):
+    seen: dict[tuple[int, int], str] = {}
+    for place, folders, files in os.walk(part, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        state = Path(place).stat()
+        if other := seen.get(key := (state.st_dev, state.st_ino)):
+            # a circle; or images that would count twice, in as many ways as links lead there
+            raise DataError(f"{place} and {other} are one folder, by a link. Remove the link.")
+        seen[key] = place
         inside = Path(place).relative_to(part).as_posix()
         above = "" if inside == "." else f"{inside}/"
         for file in files:
@@ -134,7 +150,9 @@ def _packed(part: Path) -> _Found:
 
 
 def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS and not is_beside(name)
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") for part in path.parts[:-1] if part not in (".", ".."))
+    return path.suffix.lower() in EXTENSIONS and not is_beside(name) and not hidden
 
 
 def _refuse_mixed_places(part: Path, folders: Mapping[str, str]) -> None:
@@ -146,19 +164,18 @@ def _refuse_mixed_places(part: Path, folders: Mapping[str, str]) -> None:
     for folder, name in folders.items():
         above, label = parted(folder)
         home = above if home is None else home
-        if label in ("", ".") or above != home:
+        if label in ("", ".", "..") or above != home:
             raise DataError(
                 f"the image {name} in {part} does not lie in a class folder beside the others. "
                 "Expected one folder a class, all in the same place; move it."
             )
 
 
-def _refuse_empty_classes(part: Path) -> None:
+def _refuse_empty_classes(part: Path, names: Names) -> None:
     """A class folder without images is most often a mistake: a wrong path, an aborted copy."""
+    filled = {name.partition("/")[0] for name in names}
     for place in sorted(part.iterdir()):
-        if not place.is_dir() or place.name.startswith("."):
-            continue
-        if not any(_is_image(file.name) for file in place.rglob("*.*")):
+        if place.is_dir() and not place.name.startswith(".") and place.name not in filled:
             raise DataError(
                 f"the class folder {place} has no images. Put some in, or remove the folder."
             )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgekd.data import Source, Split
+from edgekd.data import FORMATS, Source, Split
 from edgekd.errors import DataError
 
 __all__ = ["hf"]
@@ -58,7 +58,7 @@ def _labels(reader: Any) -> tuple[str, ...]:
 
 def _split(name: str, reader: Any) -> Split:
     def image(index: int) -> Image.Image:
-        return Image.open(reader[index][0])
+        return Image.open(reader[index][0], formats=FORMATS)
 
     targets = np.asarray(list(reader.iter_targets()), np.int64)
     return Split(targets, image, lambda i: f"{name}[{i}]")

@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from edgekd.data import Source, Split
+from edgekd.data import FORMATS, Source, Split
 from edgekd.data._places import Member, collect, members
 from edgekd.errors import DataError
+from edgekd.files import read_json
 
 __all__ = ["wds"]
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 IMAGES = ("jpg", "png", "webp", "jpeg")
 """What an image may be called, the first first, where a sample has several."""
+MOST_CLASSES = 1_000_000
+MOST_SAID = 2**20
+"""Bytes of a sample's ``.cls`` or ``.json``."""
 
 
 def wds(rest: str) -> Source:
@@ -38,7 +42,7 @@ def wds(rest: str) -> Source:
     """
     root = Path(rest)
     try:
-        info: dict[str, Any] = json.loads((root / "_info.json").read_text("utf-8"))
+        info: dict[str, Any] = read_json(root / "_info.json")
         listed = dict(info.get("splits", {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
@@ -55,6 +59,8 @@ def wds(rest: str) -> Source:
     }
     count = 1 + max(int(split.targets.max()) for split in found.values())
     labels = info.get("class_names") or [str(number) for number in range(count)]
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise DataError(f"{root / '_info.json'}: class_names is no list of texts; expected one.")
     if len(labels) < count:
         raise DataError(
             f"{root / '_info.json'} names {len(labels)} classes, the shards have {count} classes. "
@@ -80,7 +86,7 @@ class _Shards:
             files = tuple(root / str(file) for file in table["filenames"])
             lengths = tuple(int(length) for length in table["shard_lengths"])
             total, label = int(table.get("num_samples", sum(lengths))), table.get("alt_label", "")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{root / '_info.json'} does not describe the shards of {name}: {error}. "
                 'Expected {"filenames": [...], "shard_lengths": [...]}.'
@@ -113,7 +119,7 @@ def _split(shards: _Shards) -> Split:
     places, names = collect(shards.files, samples())
 
     def image(row: int) -> Image.Image:
-        return Image.open(io.BytesIO(places.read(row)))
+        return Image.open(io.BytesIO(places.read(row)), formats=FORMATS)
 
     def name(row: int) -> str:
         return f"{shards.files[places.file[row]]}/{names[row]}"
@@ -128,6 +134,8 @@ def _samples(shard: Path, label: str) -> Iterator[tuple[Member, int]]:
         DataError: the shard cannot be read, or a sample has no image or no class.
     """
     try:
+        if shard.exists() and not shard.is_file():
+            raise OSError("it is no plain file")
         with shard.open("rb") as file:
             for key, parts in _grouped(shard):
                 found = [parts[end] for end in IMAGES if end in parts]
@@ -137,6 +145,8 @@ def _samples(shard: Path, label: str) -> Iterator[tuple[Member, int]]:
                         f"the sample {key} has {', '.join(sorted(parts))}; expected one of "
                         f"{', '.join(IMAGES)}, and {'json' if label else 'cls'}"
                     )
+                if said.size > MOST_SAID:
+                    raise ValueError(f"the class of the sample {key} takes {said.size:,} bytes")
                 file.seek(said.start)
                 yield found[0], _class(key, file.read(said.size), label)
     except (OSError, tarfile.TarError, ValueError) as error:
@@ -170,11 +180,13 @@ def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
 def _class(key: str, said: bytes, label: str) -> int:
     try:
         found = int(json.loads(said)[label]) if label else int(said)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         where = f"the field {label} of its json" if label else "its cls"
         raise ValueError(
             f"{where} does not tell the class of the sample {key}: {error}; expected a number"
         ) from error
-    if found < 0:
-        raise ValueError(f"the class of the sample {key} is {found}; expected 0 or more")
+    if not 0 <= found < MOST_CLASSES:
+        raise ValueError(
+            f"the class of the sample {key} is {found}; expected 0 to {MOST_CLASSES - 1:,}"
+        )
     return found

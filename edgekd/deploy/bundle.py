@@ -6,18 +6,20 @@ import gzip
 import json
 import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edgekd.agent.failures import AgentError
+from edgekd.agent.onnx_file import check_weights
 from edgekd.artifact import Artifact
 from edgekd.deploy import settings, texts
 from edgekd.deploy.measured import Measured
 from edgekd.deploy.places import ARCHIVES, SUMS, folder_name, place_of
-from edgekd.errors import UsageError
+from edgekd.errors import ArtifactError, UsageError
 from edgekd.files import aside, sha256
+from edgekd.scratch import temporary
 
 PAYLOAD = Path(__file__).parent / "payload"
 CARD = "MODEL_CARD.md"
@@ -68,8 +70,8 @@ def bundle(artifact: Artifact, card: str, out: Path, measured: Measured | None =
         with aside(out) as draft:
             _fill(draft, artifact, card, config, measured)
             return Bundle(out, _sizes(draft), config)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as private, aside(out) as draft:
-        folder = Path(private) / "deploy"
+    with temporary() as private, aside(out) as draft:
+        folder = private / "deploy"
         _fill(folder, artifact, card, config, measured)
         _pack(folder, draft, folder_name(out), str(artifact.manifest["created"]))
         return Bundle(out, _sizes(folder), config)
@@ -83,6 +85,7 @@ def _fill(
     for name in artifact.manifest["files"]:  # some files keep their weights beside them
         if name in (artifact.model_file.name, f"{artifact.model_file.name}.data"):
             shutil.copyfile(artifact.path / name, folder / name)
+    _check_model(folder / artifact.model_file.name)
     programs = dict(zip(texts.PROGRAMS, texts.PROGRAMS, strict=True))
     programs["engine.py"] = f"engine_{config['runtime']['name']}.py"
     for name, source in programs.items():
@@ -102,6 +105,15 @@ def _fill(
     (folder / SUMS).write_text(sums, "utf-8", newline="\n")
     for file in folder.iterdir():
         file.chmod(_mode(file))
+
+
+def _check_model(copied: Path) -> None:
+    """Refuse a graph that a device could not run by itself, or that names files of the device's."""
+    if copied.suffix == ".onnx":
+        try:
+            check_weights(copied)
+        except AgentError as error:
+            raise ArtifactError(str(error)) from error
 
 
 def _pack(folder: Path, file: Path, name: str, created: str) -> None:

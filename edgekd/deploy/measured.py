@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekd.errors import UsageError
+from edgekd.structure import shown
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
 """Runtimes that a deployed folder has a program for."""
-VERSION = re.compile(r"[\w.!+-]+")
+VERSION = re.compile(r"\d[A-Za-z0-9.!+_-]{0,60}")
+"""Of a release, as pip takes it behind ``==``; it comes with artifacts, and those from others."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,24 @@ class Measured:
         """
         device, policy, runtime = record["device"], record["policy"], record["runtime"]
         _check_runtime(device["profile"], runtime)
-        pinned = bool(record["evidence"]["asked"].get("affinity"))
-        return cls(
-            str(runtime["name"]),
-            str(runtime["version"]).partition("+")[0],
-            str(runtime["provider"]),
-            int(policy["threads"]),
-            bool(policy["spinning"]),
-            tuple(policy["affinity"] or ()) if pinned else (),
-            _machine(device, str(runtime["provider"])),
-            _found(record),
-        )
+        try:
+            pinned = bool(record["evidence"]["asked"].get("affinity"))
+            return cls(
+                str(runtime["name"]),
+                str(runtime["version"]).partition("+")[0],
+                str(runtime["provider"]),
+                int(policy["threads"]),
+                bool(policy["spinning"]),
+                tuple(policy["affinity"] or ()) if pinned else (),
+                _machine(device, str(runtime["provider"])),
+                _found(record),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"the proof for {device['profile']} does not say how the model ran ({error!r}). "
+                "Measure the artifact again with edgekd profile, or name another device's proof "
+                "with --device."
+            ) from error
 
     def check_for(self, kind: str, model_sha256: str, record: Mapping[str, Any]) -> None:
         """Refuse a measurement of something else than the file that is deployed.
@@ -71,11 +80,11 @@ class Measured:
                 "(edgekd export NETWORK --trt --device NAME), measure and deploy that; or name "
                 "another device's proof with --device."
             )
-        if engine is not None and engine["sha256"] != model_sha256:
+        if engine is not None and engine.get("sha256") != model_sha256:
             raise UsageError(
                 f"model.plan did not fit {record['device']['profile']}, where another engine was "
-                f"built of its model.onnx ({engine['rebuilt']}). Export the engine on that device "
-                "(edgekd export NETWORK --trt --device NAME), measure and deploy that."
+                f"built of its model.onnx ({engine.get('rebuilt')}). Export the engine on that "
+                "device (edgekd export NETWORK --trt --device NAME), measure and deploy that."
             )
 
 
@@ -84,9 +93,9 @@ def _check_runtime(device: Any, runtime: Mapping[str, Any]) -> None:
     name, version = str(runtime["name"]), str(runtime["version"])
     if name not in ENGINES or not VERSION.fullmatch(version):
         raise UsageError(
-            f"the proof for {device} is of the runtime {name!r} in version {version!r}; deploy "
-            f"knows {', '.join(ENGINES)}. Measure the artifact again with edgekd profile, or name "
-            "another device's proof with --device."
+            f"the proof for {device} is of the runtime {shown(name)} in version {shown(version)}; "
+            f"deploy knows {', '.join(ENGINES)}. Measure the artifact again with edgekd profile, "
+            "or name another device's proof with --device."
         )
 
 

@@ -7,8 +7,10 @@ from importlib.metadata import version
 from typing import Any
 
 from edgekd.artifact import MODEL_FILES, Artifact
-from edgekd.deploy.measured import Measured
+from edgekd.cards.reading import at
+from edgekd.deploy.measured import VERSION, Measured
 from edgekd.errors import ArtifactError
+from edgekd.structure import cut
 
 KIND = "edgekd deploy"
 SCHEMA_VERSION = 1
@@ -39,6 +41,7 @@ def _input(artifact: Artifact) -> dict[str, Any]:
     """Mean and deviation are in it only where the file does not normalise by itself."""
     try:
         section = artifact.manifest["input"]
+        artifact.manifest["model"]["name"], artifact.manifest["labels"]  # which the texts name
         dtype, filter_name = str(section["dtype"]), str(section["interpolation"])
         height, width = section["size"]
         taken = {
@@ -61,15 +64,19 @@ def _input(artifact: Artifact) -> dict[str, Any]:
 
 def _runtime(manifest: Mapping[str, Any], measured: Measured | None) -> dict[str, Any]:
     """As it was measured; unmeasured, as its export was proved, with the runtime's own threads."""
-    export = manifest.get("export") or {}
-    key = (export.get("engine") or {}).get("key") or {}
+    key = at(manifest, "export", "engine", "key") or {}
     if measured is not None:
         name, release = measured.runtime, measured.version
     elif manifest["kind"] == "tensorrt":
-        name, release = "tensorrt", str(key.get("tensorrt", ""))
+        name, release = "tensorrt", str(at(key, "tensorrt") or "")
     else:
-        proved = export.get("exporter_versions") or {}
-        name, release = "onnxruntime", str(proved.get("onnxruntime", ""))
+        proved = at(manifest, "export", "exporter_versions", "onnxruntime")
+        name, release = "onnxruntime", str(proved or "")
+    if release and not VERSION.fullmatch(release):  # it becomes a line for pip
+        raise ArtifactError(
+            f"the manifest says that it was exported with {name} {cut(release)!r}, which is no "
+            "version. Export the network again."
+        )
     table: dict[str, Any] = {
         "name": name,
         "version": release,
@@ -79,5 +86,5 @@ def _runtime(manifest: Mapping[str, Any], measured: Measured | None) -> dict[str
         "affinity": [] if measured is None else list(measured.affinity),
     }
     if name == "tensorrt":
-        table |= {"provider": "TensorRT", "gpu": key.get("name")}
+        table |= {"provider": "TensorRT", "gpu": at(key, "name")}
     return table

@@ -102,10 +102,10 @@ def readme(
     height, width = config["input"]["size"]
     system = " --system-site-packages" if config["runtime"]["name"] == "tensorrt" else ""
     network = plain(manifest["model"]["name"]).replace("`", "'")
-    precision = (manifest.get("export") or {}).get("precision", "fp32")
+    precision = plain((manifest.get("export") or {}).get("precision") or "fp32").replace("`", "'")
     found = "It was not measured on a device yet."
     if measured is not None:
-        found = f"Measured on {plain(measured.machine)}: {measured.found}."
+        found = f"Measured on {plain(measured.machine)}: {plain(measured.found)}."
     kept = ""
     if config["runtime"]["provider"] == CPU:
         kept = (

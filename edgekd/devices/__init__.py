@@ -20,7 +20,9 @@ from edgekd.devices._following import Following
 from edgekd.devices._hosts import configured
 from edgekd.devices._packing import pack_agent as pack_agent
 from edgekd.errors import DeviceError, UnknownNameError, UsageError
-from edgekd.files import temporary
+from edgekd.hiding import stranger
+from edgekd.plain import one_line
+from edgekd.scratch import temporary
 
 AGENT = 2  # the version of the agent's job that is written here
 PATIENCE_S = 240.0
@@ -28,6 +30,8 @@ PATIENCE_S = 240.0
 MARGIN_S = 30.0
 """The agent ends a run whose time is up; where that does not happen, this much later so does this
 side."""
+LONGEST = 800
+"""Characters of what an agent says went wrong."""
 RUN = "run-"
 LEAVINGS = ("events.jsonl", "worker.json", "said")
 """What the agent keeps of a run, in a folder of the run's name."""
@@ -43,8 +47,11 @@ def reach(name: str) -> Device:
 
     Raises:
         UnknownNameError: it is none of these.
-        UsageError: the address cannot be read, or it is a kind of board and not one that is there.
+        UsageError: the address cannot be read, or it is a kind of board and not one that is there,
+            or what another machine hides in an artifact.
     """
+    if wrong := stranger(name, "the device", "Name one with --device, such as local."):
+        raise UsageError(wrong)
     if not has_board(name):
         return device_at(Connect(name))
     connect = read_board(name).connect
@@ -144,11 +151,12 @@ def ship(
                 device.push(whole[remote], remote)
             device.push(work, ordered)
         command, all_s = [device.python, zipped], timeout + waiting + MARGIN_S
-        last = Following(device, command, ordered, all_s, patience, on_event).follow()
+        task = str(job.get("task") or "")
+        last = Following(device, command, ordered, all_s, patience, on_event, task).follow()
     finally:
         discard(device, [ordered, *(f"{run}/{name}" for name in LEAVINGS), *passing])
     if last["event"] == "error":
-        raise DeviceError(f"{device.name}: {last['message']}")
+        raise DeviceError(f"{device.name}: {one_line(last['message'], LONGEST)}")
     return last
 
 

@@ -64,8 +64,8 @@ class Device(Protocol):
         """
         ...
 
-    def pull(self, remote: str, local: Path) -> None:
-        """Fetch a file."""
+    def pull(self, remote: str, local: Path, most: int) -> None:
+        """Fetch a file of at most so many bytes: it is here whole or not at all."""
         ...
 
     def remove(self, remotes: Sequence[str]) -> None:

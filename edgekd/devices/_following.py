@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from edgekd.devices._answers import KNOWN, check, read_event
 from edgekd.devices._device import Device, Event
 from edgekd.devices._listening import LOOK_S
 from edgekd.errors import DeviceError, LinkError
+from edgekd.plain import one_line
 
 FINAL = ("result", "error")
 BEAT: Event = {"event": "beat"}
@@ -21,6 +22,8 @@ SILENCE_S = 60.0
 """After so long without a word a link is taken for cut; a live one answers every 5 s."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 STOPPING_S = 20.0
+MOST_EMPTY = 3
+"""Links in a row that are there, and end without a word of the run."""
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Following:
         limit: seconds for all of it.
         patience: seconds to go on for while the link is lost.
         on_event: told every event but the last, notes on the link, and a beat in every silence.
+        task: of the job, which says what its events are made of; empty where that is not known.
     """
 
     device: Device
@@ -42,6 +46,7 @@ class Following:
     limit: float
     patience: float
     on_event: Callable[[Event], None] | None = None
+    task: str = ""
     heard: int = 0
     """How many whole events of the run came."""
     last: Event | None = None
@@ -49,6 +54,7 @@ class Following:
     _contact: float = field(default_factory=time.monotonic)
     _attached: bool = False
     _tries: int = 0
+    _empty: int = 0
 
     def follow(self) -> Event:
         """Start the run, and listen to its last word.
@@ -94,12 +100,13 @@ class Following:
                 ) from error
             if self.last is None:
                 raise
-        if self.last is None and self._attached:
+        self._empty += 1
+        if self.last is None and self._attached and self._empty <= MOST_EMPTY:
             raise LinkError(f"{self.device.name}: the link was closed before the run was over.")
         if self.last is None:
             raise DeviceError(
                 f"the agent on {self.device.name} ended without a result; expected a last line "
-                f"with one. It said: {self.said.strip()[-300:] or 'nothing'}. Try again; edgekd "
+                f"with one. It said: {one_line(self.said[-300:]) or 'nothing'}. Try again; edgekd "
                 "device doctor looks closer."
             )
 
@@ -107,7 +114,7 @@ class Following:
         if not line:
             self._tell(BEAT)
             return
-        event = read_event(line) if line.endswith("\n") else None  # a cut line comes again, whole
+        event = self._read(line) if line.endswith("\n") else None  # a cut line comes again, whole
         if event is None:
             return
         self._contact, self._attached = time.monotonic(), True
@@ -119,8 +126,22 @@ class Following:
         self.heard += 1
         if event["event"] in FINAL:
             self.last = event
-        else:
+        elif event["event"] in KNOWN:
+            self._empty = 0
             self._tell(event)
+
+    def _read(self, line: str) -> Event | None:
+        try:
+            event = read_event(line)
+            if event is not None and self.task:
+                check(event, self.task)
+        except ValueError as error:
+            raise DeviceError(
+                f"{self.device.name}: what answers there is not edgekd's agent, or is broken: it "
+                f"said {error}. Nothing of it was kept. See that the Python there is the one you "
+                "mean, and that nobody else has changed edgekd's folder."
+            ) from error
+        return event
 
     def _bear(self, error: LinkError, until: float) -> None:
         """Wait before another link is tried.
@@ -151,12 +172,3 @@ class Following:
     def _tell(self, event: Event) -> None:
         if self.on_event is not None:
             self.on_event(event)
-
-
-def read_event(line: str) -> Event | None:
-    """One of the agent's lines; None where a library wrote to standard output."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None

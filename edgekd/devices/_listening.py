@@ -8,20 +8,33 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 LOOK_S = 0.5
 """A silence is told so often to whoever listens, who may want to end it."""
 BEAT_S = 5.0
 """How often a program's standard input gets an empty line: whoever wrote it is still there."""
+MOST_LINE = 2**25
+"""Bytes of a line; the longest one has five numbers for each of :data:`edgekd.agent.race.MOST_RUNS`
+runs, which take some 50 bytes. The answers of some models to 50,000 images take far less."""
+MOST_LINES, MOST_SAID, MOST_ERR = 500_000, 2**28, 2**24
+"""Lines and bytes of a program's standard output, and bytes of its standard error."""
+KEPT, KEPT_ERR = 2**20, 2**16
+"""Bytes at their ends that are kept."""
+
+
+class FloodError(Exception):
+    """A program says more than anybody could want."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended, and what it said."""
+    """How a program ended, and what it said last: :data:`KEPT` bytes of it, as text."""
 
     out: str
     err: str
@@ -30,6 +43,8 @@ class Ended:
     """Whether it was ended because its time was up."""
     silent: bool = False
     """Whether it was ended because it said nothing for too long."""
+    flooded: bool = False
+    """Whether it was ended because it said too much."""
 
 
 def listen(
@@ -64,39 +79,129 @@ def listen(
         watch = _Watch(process, timeout, silence)
         with process:
             watch.start()
+            said, flooded = _Tail(), False
             try:
-                lines = []
-                for line in _lines(process):
+                for line in _lines(process, stderr.fileno()):
                     if line:
                         watch.heard()
-                        lines.append(line)
+                        said.add(line)
                     if on_line is not None:
                         on_line(line)
-                code = process.wait()
+                _wait(process, stderr.fileno())
+            except FloodError:
+                flooded = True
             finally:
                 watch.over.set()
                 process.kill()
+                code = process.wait()
                 watch.join()  # it may be writing to what is closed next
-        stderr.seek(0)
-        said = stderr.read().decode("utf-8", errors="replace").strip()
-        return Ended("".join(lines), said, code, watch.late, watch.silent)
+        return Ended(said.text(), last_words(stderr), code, watch.late, watch.silent, flooded)
 
 
-def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+def carry(
+    argv: Sequence[str],
+    source: IO[bytes] | None,
+    target: IO[bytes] | None,
+    timeout: float,
+    most: int = MOST_SAID,
+) -> Ended:
+    """Run a program with files for its standard input and output.
+
+    Args:
+        argv: program and arguments.
+        source: what it reads, if anything.
+        target: where its output goes, if anywhere.
+        timeout: seconds after which it is ended.
+        most: bytes of output after which it is ended.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    until, late, flooded = time.monotonic() + timeout, False, False
+    files = [subprocess.DEVNULL if file is None else file for file in (source, target)]
+    with (
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(argv, stdin=files[0], stdout=files[1], stderr=stderr) as process,
+    ):
+        try:
+            while process.returncode is None and not late:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_S)
+                late = process.returncode is None and time.monotonic() >= until
+                check_size(stderr.fileno(), MOST_ERR)
+                if target is not None:
+                    check_size(target.fileno(), most)
+        except FloodError:
+            flooded = True
+        finally:
+            process.kill()
+        return Ended("", last_words(stderr), process.wait(), late, flooded=flooded)
+
+
+def last_words(file: IO[bytes]) -> str:
+    """How a file ends that a program wrote into."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT_ERR))
+    return file.read().decode("utf-8", errors="replace").strip()
+
+
+def _lines(process: subprocess.Popen[bytes], stderr: int) -> Iterator[str]:
     """Each line as it comes, and an empty text for each while without one."""
     assert process.stdout is not None
-    pipe, rest = process.stdout.fileno(), b""
+    pipe, rest, count, size = process.stdout.fileno(), bytearray(), 0, 0
     while True:
+        check_size(stderr, MOST_ERR)
         if not select.select([pipe], [], [], LOOK_S)[0]:
             yield ""
             continue
         came = os.read(pipe, 2**16)
-        *whole, rest = (rest + came).split(b"\n")
-        yield from (f"{_decoded(line)}\n" for line in whole)
+        rest += came
+        count, size = count + came.count(b"\n"), size + len(came)
+        if count > MOST_LINES or size > MOST_SAID or len(rest) > MOST_LINE:
+            raise FloodError
+        if b"\n" in came:
+            *whole, last = bytes(rest).split(b"\n")
+            rest = bytearray(last)
+            yield from (f"{_decoded(line)}\n" for line in whole)
         if not came:
             break
     if rest:
-        yield _decoded(rest)
+        yield _decoded(bytes(rest))
+
+
+def _wait(process: subprocess.Popen[bytes], stderr: int) -> None:
+    """For a program that has closed its standard output."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_S)
+            return
+        check_size(stderr, MOST_ERR)
+
+
+def check_size(file: int, most: int) -> None:
+    """See that a file that a program writes does not grow without an end.
+
+    Raises:
+        FloodError: it has more bytes.
+    """
+    if os.fstat(file).st_size > most:
+        raise FloodError
+
+
+class _Tail:
+    """The end of what was said."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+        self._size = 0
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        while self._size > KEPT and len(self._lines) > 1:
+            self._size -= len(self._lines.popleft())
+
+    def text(self) -> str:
+        return "".join(self._lines)[-KEPT:]
 
 
 def _decoded(line: bytes) -> str:

@@ -6,17 +6,16 @@ so that nothing in a name or an argument is taken for a command.
 
 from __future__ import annotations
 
+import re
 import secrets
-import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from edgekd.agent import turns
-from edgekd.devices._listening import Ended, listen
-from edgekd.devices._refusals import colon, others, shared, unwritable
+from edgekd.devices._listening import Ended, carry, listen
+from edgekd.devices._refusals import colon, flooded, others, shared, unwritable
 from edgekd.devices._scripts import (
     CLEAR,
     FETCH,
@@ -31,7 +30,9 @@ from edgekd.devices._scripts import (
 )
 from edgekd.errors import DeviceError, LinkError, UsageError
 from edgekd.files import aside
+from edgekd.plain import one_line
 
+LONGEST = 800  # characters of who holds a device
 NO_PROGRAM = (126, 127)
 SLOWEST = 20_000  # bytes a second; a link that is slower is taken for one that hangs
 PATIENCE = 60.0  # seconds for what takes none
@@ -81,13 +82,14 @@ class Posix:
         asked = [word for name, size in sizes.items() for word in (self._inside(name), str(size))]
         ended = self._listen(self._there(HAS, *asked), PATIENCE)
         self._check(ended, "cannot look for what is there")
-        try:
-            return [remotes[int(line)] for line in ended.out.splitlines()]
-        except (ValueError, IndexError) as error:
+        numbers = {str(number): remote for number, remote in enumerate(remotes)}
+        said = ended.out.split()
+        if not numbers.keys() >= set(said) or len(said) > len(numbers):
             raise DeviceError(
                 f"{self.name} said {ended.out[:300]!r} where only numbers of files were expected. "
                 "See that its shell's start-up files print nothing."
-            ) from error
+            )
+        return [numbers[number] for number in said]
 
     def push(self, local: Path, remote: str) -> None:
         if not local.is_file():
@@ -138,12 +140,14 @@ class Posix:
         self._check(ended, f"{argv[0]} ended with exit code {ended.code}")
         return ended.out
 
-    def pull(self, remote: str, local: Path) -> None:
-        command = self._there(FETCH, self._inside(remote))
+    def pull(self, remote: str, local: Path, most: int) -> None:
+        command, limit = self._there(FETCH, self._inside(remote)), PATIENCE + most / SLOWEST
         with aside(local) as draft, draft.open("wb") as file:
-            ended = self._copy(command, None, file, None)
+            ended = self._copy(command, None, file, limit, most)
             if ended.code == NO_FILE:
                 raise DeviceError(f"there is no {remote} on {self.name} to fetch.")
+            if ended.late:
+                raise DeviceError(f"{self.name}: {remote} was not here after {limit:.0f} s.")
             self._check(ended, f"{remote} could not be fetched")
 
     def remove(self, remotes: Sequence[str]) -> None:
@@ -157,9 +161,9 @@ class Posix:
         ended = self._listen(script, CLEARING)
         if ended.code == IN_USE:
             signed, _, uptime = ended.out.partition("\n")
-            holder = turns.read_holder(signed)
-            now = float(uptime.split()[0]) if uptime else 0.0
-            raise DeviceError(others(self.name, turns.sentence(holder, now)))
+            found = re.match(r"\d{1,12}(\.\d{1,9})?", uptime)
+            held = turns.sentence(turns.read_holder(signed), float(found[0]) if found else 0.0)
+            raise DeviceError(others(self.name, one_line(held, LONGEST)))
         self._check(ended, f"{self.folder} cannot be removed")
 
     def _inside(self, remote: str) -> str:
@@ -180,7 +184,7 @@ class Posix:
         silence: float = float("inf"),
     ) -> Ended:
         try:
-            return listen(argv, timeout, on_line, silence=silence)
+            return self._quiet(listen(argv, timeout, on_line, silence=silence))
         except OSError as error:
             raise self.link.missing(error) from error
 
@@ -189,26 +193,19 @@ class Posix:
         argv: Sequence[str],
         source: IO[bytes] | None,
         target: IO[bytes] | None,
-        timeout: float | None,
+        timeout: float,
+        most: int = 0,
     ) -> Ended:
         """Run a command there with files for its input and output."""
-        with tempfile.TemporaryFile() as stderr:
-            try:
-                done = subprocess.run(
-                    argv,
-                    stdin=source or subprocess.DEVNULL,
-                    stdout=target or subprocess.DEVNULL,
-                    stderr=stderr,
-                    timeout=timeout,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                return Ended("", "it took too long", 1, late=True)
-            except OSError as error:
-                raise self.link.missing(error) from error
-            stderr.seek(0)
-            said = stderr.read().decode("utf-8", errors="replace").strip()
-        return Ended("", said, done.returncode, late=False)
+        try:
+            return self._quiet(carry(argv, source, target, timeout, most))
+        except OSError as error:
+            raise self.link.missing(error) from error
+
+    def _quiet(self, ended: Ended) -> Ended:
+        if ended.flooded:
+            raise DeviceError(flooded(self.name))
+        return ended
 
     def _check(self, ended: Ended, failed: str) -> None:
         """Raise what a command's end means, unless all went well."""

@@ -86,6 +86,14 @@ def shared(folder: str) -> str:
     )
 
 
+def flooded(name: str) -> str:
+    """Why a device is not listened to any longer."""
+    return (
+        f"{name} said more than anything edgekd runs there would say, and was hung up on. See that "
+        "its shell's start-up files print nothing, and that the Python there is the one you mean."
+    )
+
+
 def others(name: str, holder: str) -> str:
     """Why a device cannot be cleared.
 

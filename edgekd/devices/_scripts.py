@@ -51,29 +51,35 @@ KEEP = (
     'test "$(wc -c < "$2")" -eq "$3" && { sync "$2" 2> /dev/null || sync; } && mv "$2" "$1" '
     f'|| {{ rm -f "$2"; exit {NO_ROOM}; }}'
 )
+# Whether a file's lock can be had, with the Python where the system has no program for it. A file
+# is locked as the standard input, as some shells close all others in what they run. A run that
+# waits in line holds no lock but its own, on its events.
+_LOCKS = (
+    "try() { if command -v flock > /dev/null; then flock -n 0; "
+    'else "$python" -c "import fcntl; fcntl.flock(0, 6)" 2> /dev/null; fi; test $? -ne 1; }; '
+    f"live() {{ for log in ./run-{_HEX}/{keeper.EVENTS}; do "
+    'test -f "$log" && ! try < "$log" && return 0; done; return 1; }; '
+)
 # A folder changes when a file of it goes, so its own turn comes later: nobody writes into it then.
 # Environments are not read by edgekd alone, and reading leaves no trace: they stay; and so does
-# the lock, which a run may hold.
+# the lock, which a run may hold. While a run lives nothing is old: the clock of a board without a
+# battery is set by years once the network tells it the time, and what was sent before is in use.
 SWEEP = (
     f'cd "$1" 2> /dev/null || exit 0; {_PLACE}shift; for file do rm -f "./$file"; '
     'case "$file" in */*) rmdir "./${file%/*}" 2> /dev/null;; esac; done; '
+    f"python=python3; {_LOCKS}! live || exit 0; "
     f"set -- {' '.join(f'./{name}' for name in _SENT)}; "
     f'find "$@" -type f -mtime +{KEPT_DAYS} -exec rm -f {{}} + 2> /dev/null; '
     f'find "$@" -depth -type d -mtime +{KEPT_DAYS} -exec rmdir {{}} + 2> /dev/null; '
     f"find ./{ASIDE}* -prune -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2> /dev/null; exit 0"
 )
-# The second argument is the Python, which locks where the system has no program for it; the third
-# says whether environments go as well. A file is locked as the standard input, as some shells close
-# all others in what they run. A run that waits in line holds no lock but its own, on its events;
-# and whoever only asks who holds a lock has it for a moment, too. Clocks that a run which died left
-# fixed are set back while there is an agent that can. A folder that was there before edgekd may
-# hold anything: only what has edgekd's names goes.
+# The second argument is the Python, the third says whether environments go as well. Whoever only
+# asks who holds a lock has it for a moment, too. Clocks that a run which died left fixed are set
+# back while there is an agent that can. A folder that was there before edgekd may hold anything:
+# only what has edgekd's names goes.
 CLEAR = (
     f'cd "$1" 2> /dev/null || exit 0; {_PLACE}python=$2; '
-    "try() { if command -v flock > /dev/null; then flock -n 0; "
-    'else "$python" -c "import fcntl; fcntl.flock(0, 6)" 2> /dev/null; fi; test $? -ne 1; }; '
-    f"live() {{ for log in ./run-{_HEX}/{keeper.EVENTS}; do "
-    'test -f "$log" && ! try < "$log" && return 0; done; return 1; }; '
+    f"{_LOCKS}"
     f"free() {{ ! test -f {turns.LOCK} || {{ exec 9< {turns.LOCK}; try <&9; }}; }}; "
     f"free || {{ sleep 1; free; }} || "
     f"{{ cat {turns.LOCK}; echo; cat /proc/uptime; exit {IN_USE}; }}; "

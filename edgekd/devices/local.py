@@ -7,7 +7,6 @@ import re
 import secrets
 import shutil
 import sys
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,10 +16,11 @@ from edgekd.agent import keeper, locking, turns
 from edgekd.agent.failures import AgentError
 from edgekd.agent.furnish import ASIDE
 from edgekd.devices._listening import listen
-from edgekd.devices._refusals import colon, others, shared, unwritable
+from edgekd.devices._refusals import colon, flooded, others, shared, unwritable
 from edgekd.devices._scripts import MARK
 from edgekd.errors import DeviceError, LinkError, UsageError
-from edgekd.files import flush, held_folder, sweep
+from edgekd.files import flush
+from edgekd.scratch import held_temporary
 
 __all__ = ["Local"]
 
@@ -30,13 +30,6 @@ OURS = re.compile(
 )
 """The names of what edgekd puts into a folder, but for environments."""
 VENV = re.compile("venv-[0-9a-f]{12}")
-
-
-def _private_folder() -> tuple[Path, int]:
-    """A new folder and its lock; those of killed processes go."""
-    place = Path(tempfile.gettempdir())
-    sweep(place, depth=0)
-    return held_folder(place)
 
 
 def _end(folder: Path, lock: int) -> None:
@@ -72,7 +65,7 @@ class Local:
         if folder:
             self.folder = Path.home() / Path(folder).expanduser()
         else:
-            self.folder, lock = _private_folder()
+            self.folder, lock = held_temporary()
         if Path.home().resolve().is_relative_to(self.folder.resolve()):
             raise UsageError(f"{self.name}: {shared(folder)}")
         if lock is not None:
@@ -113,6 +106,8 @@ class Local:
                 f"{argv[0]} cannot be run on {self.name}: {error.strerror}. "
                 "Check the path of the Python in the device's profile."
             ) from error
+        if ended.flooded:
+            raise DeviceError(flooded(self.name))
         if ended.silent:
             raise LinkError(
                 f"{argv[0]} said nothing on {self.name} for {silence:g} s.", beyond=True
@@ -131,10 +126,12 @@ class Local:
             raise DeviceError(f"{argv[0]} ended with exit code {ended.code} on {self.name}. {said}")
         return ended.out
 
-    def pull(self, remote: str, local: Path) -> None:
+    def pull(self, remote: str, local: Path, most: int) -> None:
         source = self._inside(remote)
         if not source.is_file():
             raise DeviceError(f"there is no {remote} on {self.name} to fetch.")
+        if source.stat().st_size > most:
+            raise DeviceError(f"{remote} on {self.name} has more than {most:,} bytes.")
         shutil.copyfile(source, local)
 
     def remove(self, remotes: Sequence[str]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
-import tempfile
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +16,12 @@ from edgekd.devices._listening import Ended, listen
 from edgekd.devices._posix import PATIENCE, Posix, settle
 from edgekd.devices._refusals import refusal
 from edgekd.errors import DeviceError, LinkError
+from edgekd.files import held_folder, sweep
 
 __all__ = ["over_ssh"]
 
+PLACE = Path("/tmp")
+"""Of the sockets, whose paths may have 108 bytes, 17 of which ssh adds."""
 FOLDER = ".cache/edgekd-agent"  # in the home folder there
 SSH_FAILED = 255  # also what ssh makes of a program that a signal ended
 SIGNALLED = range(129, 193)  # what a shell makes of one
@@ -68,11 +71,11 @@ class _Link:
 
     def __init__(self, host: Host, name: str) -> None:
         self._host, self._name = host, name
-        # In /tmp, as a socket's path may have 108 bytes and ssh adds 17 of its own.
-        self.private = Path(tempfile.mkdtemp(prefix="edgekd-", dir="/tmp"))
+        sweep(PLACE, depth=0)
+        self.private, held = held_folder(PLACE)
         options = {**OPTIONS, "ControlPath": str(self.private / "link")}
         self._ssh = ["ssh", "-T", *(f"-o{key}={value}" for key, value in options.items())]
-        weakref.finalize(self, _forget, self._control("exit"), self.private)
+        weakref.finalize(self, _forget, self._control("exit"), self.private, held)
 
     def command(self, *argv: str) -> list[str]:
         # ssh hands its command to the login shell there, whichever that is
@@ -119,7 +122,8 @@ def _end_link(argv: Sequence[str]) -> None:
         subprocess.run(argv, capture_output=True, timeout=5, check=False)
 
 
-def _forget(argv: Sequence[str], private: Path) -> None:
+def _forget(argv: Sequence[str], private: Path, held: int) -> None:
     if (private / "link").exists():
         _end_link(argv)
     shutil.rmtree(private, ignore_errors=True)
+    os.close(held)

@@ -27,6 +27,7 @@ from edgekd.export._quantising.calibration import calibration_of
 from edgekd.export._running import answers
 from edgekd.export._verdict import check_enough
 from edgekd.files import private_folder, writing
+from edgekd.hiding import hidden, nickname
 from edgekd.models import Backbone, from_artifact
 
 __all__ = [
@@ -105,6 +106,7 @@ def export_backbone(
             raise error.keeping(_keep_rejected(scratch, out)) from error
         manifest = {
             **{section: parent.manifest.get(section) for section in CARRIED},
+            "recipe": hidden(parent.manifest.get("recipe")),  # of an older network it is in full
             "kind": written.kind,
             "input": dict(written.input),
             "parent": {
@@ -116,7 +118,7 @@ def export_backbone(
             "export": {
                 **written.export,
                 "asked": asdict(order.options),
-                "device": order.target.name,
+                "device": nickname(order.target.name),
                 "tuned_from": order.tuned_from or None,
             },
         }

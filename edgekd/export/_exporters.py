@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import linecache
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from edgekd.errors import EdgeKDError, UsageError
 from edgekd.export._branches import first_read
 from edgekd.export._network import weight_bytes
 from edgekd.export._opset import NATIVE, lower
+from edgekd.shortage import check_shortage
 
 __all__ = ["EXPORTERS", "LIMIT", "OUTPUT", "Exporter", "cause_of", "check_opset", "reason_of"]
 
@@ -36,7 +39,7 @@ def dynamo(network: nn.Module, example: Tensor, name: str, file: Path, opset: in
 
     It refuses a network whose way through the code depends on the values of its images.
     """
-    with _quiet():
+    with _quiet(), _forgetting():
         torch.onnx.export(
             network,
             (example,),
@@ -133,10 +136,46 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def reason_of(error: BaseException) -> str:
-    """One line that says why: PyTorch wraps the cause in a page of advice."""
+    """One line that says why: PyTorch wraps the cause in a page of advice.
+
+    Raises:
+        ShortageError: memory ran out, which says nothing of a file or of who writes or runs it.
+    """
+    check_shortage(error)
     error = cause_of(error)
     lines = str(error).strip().splitlines() or ["no reason given"]
     return lines[0] if isinstance(error, EdgeKDError) else f"{type(error).__name__}: {lines[0]}"
+
+
+@contextmanager
+def _forgetting() -> Iterator[None]:
+    """Give back what PyTorch learned of shapes, and the code that it wrote.
+
+    It would keep it for good: a part of it in caches that nobody asks again, and the rest because
+    it holds itself by way of C++, where the garbage collector does not look.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx import graph_module
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    def known() -> list[ShapeEnv]:
+        return [each for each in gc.get_objects() if type(each) is ShapeEnv]
+
+    others, sources = known(), graph_module._loader.eval_cache
+    written = set(sources)
+    try:
+        yield
+    finally:
+        for name in sources.keys() - written:  # the code of graphs that are gone
+            del sources[name]
+            linecache.cache.pop(name, None)
+        FakeTensorMode.cache_clear()
+        for made in known():
+            if not any(made is other for other in others):
+                vars(made).clear()
+        for remembering in vars(ShapeEnv).values():  # each up to 256 of them, by its arguments
+            if hasattr(remembering, "cache_clear"):
+                remembering.cache_clear()
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def release_of(version: str) -> Release:
     Raises:
         DeviceError: it is too old.
     """
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     fitting = [row for row in READS if row[0] <= numbers]
     if not fitting:
         raise DeviceError(

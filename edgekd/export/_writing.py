@@ -29,7 +29,7 @@ from edgekd.export._network import Baked
 from edgekd.export._opset import NATIVE
 from edgekd.export._parity import FP32_DB, Parity
 from edgekd.export._proof import prove
-from edgekd.models import Backbone
+from edgekd.models import Backbone, weights
 from edgekd.preprocess import Preprocess
 
 __all__ = ["Draft", "Proof", "input_section", "write"]
@@ -165,11 +165,15 @@ def _entry(draft: Draft) -> tuple[str, Tensor, nn.Module]:
 
 
 def _metadata(draft: Draft, exporter: str) -> dict[str, str]:
-    """What the file says of itself, for those who have the file alone; lists are JSON."""
+    """What the file says of itself, for those who have the file alone; lists are JSON.
+
+    The weights' hash is that of their file, and not that of the manifest, which says when it was
+    made: who trains the same again gets the same bytes.
+    """
     values = {
         **input_section(draft),
         "labels": list(draft.backbone.labels),
-        "parent": draft.backbone.parent,
+        "weights": weights.digest(draft.backbone.model),
         "precision": draft.precision,
         "version": edgekd.__version__,
         "exporter": f"{exporter}, torch {version('torch')}",

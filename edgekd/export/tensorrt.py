@@ -8,7 +8,6 @@ it: where the engine does not fit, the device builds it again.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -31,6 +30,7 @@ from edgekd.export._verdict import Verdict, judge
 from edgekd.export.onnx import write_onnx
 from edgekd.models import Backbone
 from edgekd.records import beside
+from edgekd.scratch import temporary
 
 __all__ = ["write_tensorrt"]
 
@@ -39,6 +39,8 @@ SIDE = "model.plan.json"
 TIMEOUT = 3600.0
 """Seconds for one engine; a Jetson needs up to half an hour for a big network."""
 PROBE_TIMEOUT = 120.0
+MOST_BESIDE = 2**24
+"""Bytes of what lies beside an engine, and of the head of a file of logits."""
 FP32_DB = 60.0
 """Least signal to noise of an fp32 engine. GPUs add up in another order, which costs little; TF32,
 which is switched off, would be near this bound."""
@@ -69,9 +71,10 @@ def write_tensorrt(backbone: Backbone, folder: Path, order: Order) -> Written:
     options = replace(order.options, precision=graph)
     order.say(f"{site.device.name} has TensorRT {release.version}: opset {target.opset}, {graph}")
     written = write_onnx(backbone, folder, replace(order, options=options, target=target))
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as private:
-        built = _build(site, folder / "model.onnx", written, order, Path(private))
-        logits: Logits = np.load(Path(private) / "logits.npy", allow_pickle=False)
+    with temporary() as private:
+        shape = len(order.images.targets), len(backbone.labels)
+        built = _build(site, folder / "model.onnx", written, order, private, shape[1])
+        logits = _logits(site.device, private / "logits.npy", shape)
     rungs = (written.export.get("int8") or {}).get("rungs") or order.attempts
     # the graph and its engine both have to pass, so that the engine is no further attempt
     verdict = _judged(backbone, logits, order, max(1, len(rungs)))
@@ -105,7 +108,9 @@ def _site(name: str) -> Site:
     return Site(device, release_of(str(version)), found)
 
 
-def _build(site: Site, onnx: Path, written: Written, order: Order, private: Path) -> Event:
+def _build(
+    site: Site, onnx: Path, written: Written, order: Order, private: Path, classes: int
+) -> Event:
     """Have the device build the engine and answer the images; fetch both."""
     images = private / "images.npy"
     np.save(images, order.images.pixels)
@@ -136,11 +141,25 @@ def _build(site: Site, onnx: Path, written: Written, order: Order, private: Path
             f"{built['inspection']['label']}. Its agent should have refused it: report this."
         )
     engine, logits = (_named(site.device, built, key) for key in ("engine", "logits"))
-    site.device.pull(engine, onnx.with_name(PLAN))
-    site.device.pull(f"{engine}.json", onnx.with_name(SIDE))
-    site.device.pull(logits, private / "logits.npy")
+    site.device.pull(engine, onnx.with_name(PLAN), int(built["bytes"]))
+    site.device.pull(f"{engine}.json", onnx.with_name(SIDE), MOST_BESIDE)
+    most = MOST_BESIDE + 4 * len(order.images.targets) * classes
+    site.device.pull(logits, private / "logits.npy", most)
     discard(site.device, [logits])
     return built
+
+
+def _logits(device: Device, file: Path, shape: tuple[int, int]) -> Logits:
+    """The engine's answers (N, K); mapped, as a head may claim more than there is."""
+    try:
+        found: Logits = np.array(np.load(file, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, MemoryError) as error:
+        raise DeviceError(f"{device.name}: its answers are no .npy array: {error}.") from error
+    if found.shape != shape or found.dtype != np.float32:
+        raise DeviceError(
+            f"{device.name}: its answers are {found.dtype} {found.shape}; expected float32 {shape}."
+        )
+    return found
 
 
 def _named(device: Device, built: Event, key: str) -> str:

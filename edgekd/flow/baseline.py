@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.artifact import Artifact
+from edgekd.errors import ArtifactError
+from edgekd.files import read_json
 from edgekd.flow.choosing import check_peer
 from edgekd.flow.gates import equal_cost_epochs, gain
 from edgekd.flow.training import teacher_of, train_alone
 from edgekd.models import from_artifact
 from edgekd.recipe import Recipe
+from edgekd.structure import mismatch
 from edgekd.watching import Watch
+
+CLASSES = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+ANSWERS: dict[str, Any] = {
+    "type": "object",
+    "required": ["predictions", "targets"],
+    "properties": {"predictions": CLASSES, "targets": CLASSES},
+}
 
 
 def compare_alone(
@@ -64,8 +73,21 @@ def _cost(recipe: Recipe, student: Artifact) -> tuple[int, int]:
 
 
 def answers(artifact: Artifact) -> dict[str, Any]:
-    """The classes a network chose for each test image, beside the true ones."""
-    found: dict[str, Any] = json.loads((artifact.path / "answers.json").read_text("utf-8"))
+    """The classes a network chose for each test image, beside the true ones.
+
+    Raises:
+        ArtifactError: they are not there, or no such table.
+    """
+    file = artifact.path / "answers.json"
+    try:
+        found: dict[str, Any] = read_json(file)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{file} cannot be read: {error}. Make the artifact again.") from error
+    wrong = mismatch(found, ANSWERS)
+    if not wrong and len(found["predictions"]) != len(found["targets"]):
+        wrong = f"{len(found['predictions'])} predictions of {len(found['targets'])} targets"
+    if wrong:
+        raise ArtifactError(f"{file} is not whole: {wrong}. Make the artifact again.")
     return found
 
 

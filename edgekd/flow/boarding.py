@@ -15,6 +15,7 @@ from edgekd.devices import AGENT, Device, device_at, ship
 from edgekd.errors import UnknownNameError, UsageError
 from edgekd.files import write_text
 
+LONGEST = 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RESERVED = ("local",)
 NONE = "none"
@@ -93,14 +94,15 @@ def packages(survey: Mapping[str, Any]) -> dict[str, str]:
 
 def can_be_called(name: str) -> bool:
     """Whether a device can have this name; its file is then in the folder of the user's own."""
-    return NAME.fullmatch(name) is not None and not name.endswith(".toml")
+    fits = NAME.fullmatch(name) is not None and len(name) <= LONGEST
+    return fits and not name.endswith(".toml")
 
 
 def _check_name(name: str, *, replace: bool) -> None:
     if not can_be_called(name):
         raise UsageError(
             f"a device cannot be called {name!r}; expected letters, digits, dots, dashes and "
-            "underscores, such as pi5 or lab-orin."
+            f"underscores, {LONGEST} at most, such as pi5 or lab-orin."
         )
     if name in RESERVED or name in shipped_kinds():
         taken = "this machine" if name in RESERVED else "a kind of board"

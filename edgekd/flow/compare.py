@@ -14,8 +14,9 @@ from typing import Any
 import edgekd
 from edgekd import report
 from edgekd.artifact import Artifact
+from edgekd.claims import claim
 from edgekd.errors import DivergedError, EdgeKDError, GateError, UsageError
-from edgekd.files import check_folder, write_json
+from edgekd.files import write_json
 from edgekd.flow.choosing import is_auto
 from edgekd.flow.compare_figures import Run, figures_of, right_of
 from edgekd.flow.compare_refusals import check_methods, check_recipes
@@ -26,6 +27,7 @@ from edgekd.loading import Splits, open_splits
 from edgekd.methods import Method
 from edgekd.models import Backbone
 from edgekd.recipe import Recipe
+from edgekd.schema import COMPARE
 from edgekd.trainer import Together, Trained
 from edgekd.watching import Silent, Watch
 
@@ -72,8 +74,12 @@ def compare(asked: Comparison) -> dict[str, Any]:
         UsageError: a method that cannot work, twice the same one, a folder that holds something
             else: all before any training.
     """
-    asked = replace(asked, recipes=_with_alone(asked.recipes))
-    check_folder(asked.out)
+    with claim(asked.out, "compare"):
+        return _compare(replace(asked, recipes=_with_alone(asked.recipes)))
+
+
+def _compare(asked: Comparison) -> dict[str, Any]:
+    COMPARE.found(asked.out / SUMMARY)  # which a newer edgekd's is refused by
     check_recipes(asked.recipes, asked.seeds)
     _check_folders(list(asked.recipes))
     splits = open_splits(asked.shared.data)
@@ -132,7 +138,7 @@ def _places(asked: Comparison, splits: Splits) -> list[_Place]:
     for number in range(asked.seeds):
         for text, recipe in asked.recipes.items():
             job = _job(asked, text, recipe.train.seed + number)
-            known = job.fingerprint(teacher, splits)
+            known = job.known(teacher, splits)
             found.append(_Place(text, job, known, job.finished(known)))
     return found
 
@@ -232,7 +238,7 @@ def _summary(
     right = {text: right_of(several, "validation") for text, several in runs.items()}
     return {
         "kind": "compare",
-        "schema_version": 1,
+        **COMPARE.head,
         "edgekd_version": edgekd.__version__,
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": asked.command,

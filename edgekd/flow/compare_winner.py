@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekd.flow.compare_leads import Right, lead
 from edgekd.intervals import Interval
+from edgekd.schema import COMPARE
 
 ERROR = 0.05
 """How often equal methods may have a winner at the first look; half as often at each later one."""
@@ -62,11 +62,7 @@ def looks_at(file: Path, seeds: Sequence[int], known: str) -> list[Figures]:
 
 
 def _written(file: Path) -> list[Any]:
-    try:
-        table = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):  # it is written anew in any case
-        return []
-    looks = table.get("looks") if isinstance(table, dict) else None
+    looks = COMPARE.found(file).get("looks")
     return looks if isinstance(looks, list) else []
 
 

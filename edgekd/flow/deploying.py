@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.artifact import Artifact, is_artifact
 from edgekd.cards import card_of
+from edgekd.claims import claim_name
 from edgekd.deploy import Bundle, Measured, bundle
 from edgekd.errors import EdgeKDError, UsageError
+from edgekd.files import read_json
 from edgekd.flow.proving import FOLDER, Proof, read
+from edgekd.hiding import nickname
 from edgekd.watching import Silent, Watch
 
 
@@ -37,7 +39,9 @@ def deploy(
     measured = None
     if artifact.manifest["kind"] != "network":  # which bundle refuses
         measured = _measured(artifact, device, watch)
-    return bundle(artifact, card_of(path), out or _beside(path), measured), measured
+    out = out or _beside(path)
+    with claim_name(out, "deploy"):
+        return bundle(artifact, card_of(path), out, measured), measured
 
 
 def _beside(path: Path) -> Path:
@@ -88,16 +92,16 @@ def _names(path: Path) -> Sequence[str]:
     names = []
     for file in sorted((path / FOLDER).glob("*.json")):
         try:
-            names.append(str(json.loads(file.read_text("utf-8"))["device"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            names.append(str(read_json(file)["device"]))
+        except (OSError, ValueError, KeyError, TypeError):
             names.append(file.stem)
     return names
 
 
 def _name(path: Path, device: str) -> str:
     """The name that records have for a device; an address may be longer than that."""
-    if device in _names(path):
-        return device
+    if nickname(device) in _names(path):
+        return nickname(device)
     from edgekd.devices import reach
 
     return reach(device).name

@@ -10,11 +10,13 @@ from typing import Any
 
 from edgekd.artifact import Artifact
 from edgekd.cards import write_card
+from edgekd.claims import claim
 from edgekd.errors import ArtifactError
 from edgekd.flow.fastest import export_fastest
 from edgekd.flow.ordering import Exporting
 from edgekd.flow.repairing import export_repaired
 from edgekd.flow.targeting import check_reachable, target_of
+from edgekd.hiding import nickname
 from edgekd.loading import check_labels, open_splits
 from edgekd.recipe import Data, Export, Recipe, recipe_from
 from edgekd.watching import Silent, Watch
@@ -51,13 +53,14 @@ def export_network(
     if options.precision == "auto" or to == "tensorrt":
         check_reachable(device)
     data = data or recipe_of(network).data
-    splits = open_splits(data)
-    check_labels(splits, network.manifest["labels"], str(network.path))
-    watch.progress("export", 0, 1, out.name)
-    job = Exporting(network, options, data, splits, target_of(device, to), to, explain, watch)
-    write = export_fastest if options.precision == "auto" else export_repaired
-    made = write(job, out, options)
-    watch.progress("export", 1, 1, out.name)
+    with claim(out, "export"):
+        splits = open_splits(data)
+        check_labels(splits, network.manifest["labels"], str(network.path))
+        watch.progress("export", 0, 1, out.name)
+        job = Exporting(network, options, data, splits, target_of(device, to), to, explain, watch)
+        write = export_fastest if options.precision == "auto" else export_repaired
+        made = write(job, out, options)
+        watch.progress("export", 1, 1, out.name)
     return made
 
 
@@ -72,7 +75,7 @@ def already_exported(
     made: Mapping[str, Any] = found.manifest.get("export") or {}
     parents = [(found.manifest.get("parent") or {}).get("sha256"), made.get("tuned_from")]
     asked = json.loads(json.dumps(asdict(options)))
-    same = made.get("asked") == asked and made.get("device") == device
+    same = made.get("asked") == asked and nickname(str(made.get("device"))) == nickname(device)
     if not same or network.sha256 not in parents:
         return None
     write_card(out)  # which a kill may have kept from being written
@@ -80,5 +83,15 @@ def already_exported(
 
 
 def recipe_of(artifact: Artifact) -> Recipe:
-    """The recipe an artifact was made with."""
-    return recipe_from(artifact.manifest["recipe"])
+    """The recipe an artifact was made with.
+
+    Raises:
+        ArtifactError: its manifest has none.
+    """
+    table = artifact.manifest.get("recipe")
+    if table is None:
+        raise ArtifactError(
+            f"the manifest of {artifact.path} has no recipe, which says what data it is of. Make "
+            "the artifact again."
+        )
+    return recipe_from(table)

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekd.artifact import Artifact, create
 from edgekd.cards import write_card
+from edgekd.cards.places import sentence
 from edgekd.devices import reach
 from edgekd.errors import DataError, DeviceError, GateError, UsageError
 from edgekd.files import private_folder, sha256
@@ -110,8 +111,8 @@ def _build(contest: Contest, folder: Path, options: Export, tuned: Path) -> Cand
     except (GateError, UsageError, DeviceError) as error:
         if name == FLOAT:
             raise
-        # not where its file is kept: that goes with the others
-        why = error.bare if isinstance(error, GateError) else str(error)
+        # not where its file is kept, which goes with the others, nor where the device is
+        why = sentence(error.bare if isinstance(error, GateError) else str(error))
         _note(contest, f"{name} is out: {why}")
         return Candidate(name, refused=why)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from edgekd.boards import Connect, read_board
@@ -18,6 +16,7 @@ from edgekd.flow.boarding import split
 from edgekd.flow.examining import Examined, examine
 from edgekd.flow.roster import furnished, is_own
 from edgekd.flow.wheels import There
+from edgekd.scratch import temporary
 from edgekd.watching import Silent, Watch
 
 IMPORTS = ("numpy", "onnxruntime")
@@ -91,9 +90,9 @@ def furnish(
         UsageError: the wheels could not be fetched here.
     """
     watch, there = watch or Silent(), There.of(survey)
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+    with temporary() as folder:
         watch.say(f"fetching packages for Python {there.python} on {there.machine}")
-        files = wheels.download(there, Path(folder), tensorrt=tensorrt)
+        files = wheels.download(there, folder, tensorrt=tensorrt)
         places = {address(file): file for file in files}
         watch.say(f"sending {', '.join(file.name.split('-')[0] for file in files)}")
         plan = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.artifact import Artifact, is_artifact, read_manifest
-from edgekd.errors import UsageError
+from edgekd.errors import ArtifactError, UsageError
 from edgekd.flow.unpacking import taken_by
 from edgekd.profiling import PROVIDERS, Policy
 from edgekd.records import ENGINE
@@ -76,10 +76,10 @@ def _group(
 
 def model_file(path: Path) -> Path:
     """The file to run: the path itself, or the model of a verified artifact."""
-    if not path.exists():
-        raise UsageError(f"there is no {path}; expected an .onnx file or an exported artifact.")
-    if not path.is_dir():
+    if path.is_file():
         return path
+    if not path.is_dir():
+        raise UsageError(f"there is no {path}; expected an .onnx file or an exported artifact.")
     if not is_artifact(path):
         raise UsageError(f"{path} is a folder without a manifest.json; expected an artifact.")
     artifact = Artifact.open(path)
@@ -89,8 +89,21 @@ def model_file(path: Path) -> Path:
 
 
 def input_of(path: Path) -> dict[str, Any] | None:
-    """How an artifact takes its images; None of a plain file."""
-    return dict(read_manifest(path)["input"]) if path.is_dir() else None
+    """How an artifact takes its images; None of a plain file.
+
+    Raises:
+        ArtifactError: its manifest does not say it.
+    """
+    if not path.is_dir():
+        return None
+    section = dict(read_manifest(path).get("input") or {})
+    missing = [name for name in (*TAKEN, "mean", "std") if name not in section]
+    if missing:
+        raise ArtifactError(
+            f"the manifest of {path} does not say how its images are made: input has no "
+            f"{missing[0]}. Make the artifact again."
+        )
+    return section
 
 
 def _settled(policy: Policy, file: Path) -> Policy:

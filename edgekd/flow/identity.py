@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from edgekd.data import Loader
 from edgekd.files import sha256
 from edgekd.loading import Splits
 from edgekd.models import Backbone
+from edgekd.models.building import place_of
 from edgekd.recipe import Data, Network, Train
 from edgekd.trainer import memo
 from edgekd.trainer.collective import has_gpu
@@ -35,6 +35,8 @@ UNSET = {
     "shard_teacher": False,
 }
 """Settings that came later: where they ask for nothing, a training is the one it was before."""
+MEMORY_GB = 4.0
+"""``data.memory_gb`` of earlier releases, where a recipe did not say it."""
 
 
 def fingerprint(
@@ -51,17 +53,38 @@ def fingerprint(
 
     Of weights to start from it is their content; of images, which may be many, names and classes.
     """
-    content = {
-        "role": role,
-        "network": _named(network),
-        "peer": _named(peer),
-        "train": _deciding(asdict(train)),
-        "method": {term: dict(table) for term, table in method.items()},
-        "data": _deciding(asdict(data)),
-        "images": _images(splits),
-        "teacher": None if teacher is None else (teacher.name, hash_of(teacher.model)),
-    }
-    return _hash(content)
+    given = role, network, train, method, data, teacher, peer
+    return _hash({**_content_of(*given), "images": _images(splits)})
+
+
+def earlier(
+    role: str,
+    network: Network,
+    train: Train,
+    method: Mapping[str, Any],
+    data: Data,
+    splits: Splits,
+    teacher: Backbone | None,
+    peer: Network,
+) -> Iterator[str]:
+    """The hashes that earlier releases gave this very training, the latest first.
+
+    They named each image, and the first of them knew no peers; and unless a recipe said otherwise,
+    more of the memory was theirs to take.
+    """
+    names = _listed(splits)
+    shares = {data.memory_gb: data}
+    if data.memory_gb == Data.memory_gb:
+        shares[MEMORY_GB] = replace(data, memory_gb=MEMORY_GB)
+    for shared in shares.values():
+        content = _content_of(role, network, train, method, shared, teacher, peer)
+        yield _hash({**content, "images": _images(splits)})
+        yield _hash({**content, "images": [splits.labels, *names]})
+        if peer == Network(""):
+            del content["peer"]
+            targets, images = names
+            listed = {"labels": splits.labels, "targets": targets, "images": images}
+            yield _hash({**content, **listed})
 
 
 def teachings(
@@ -130,6 +153,34 @@ def _named(network: Network) -> list[Any]:
     return [network.name, _content(network.weights)]
 
 
+def _content_of(
+    role: str,
+    network: Network,
+    train: Train,
+    method: Mapping[str, Any],
+    data: Data,
+    teacher: Backbone | None,
+    peer: Network,
+) -> dict[str, Any]:
+    """What decides the weights, but for the images."""
+    return {
+        "role": role,
+        "network": _named(network),
+        "peer": _named(peer),
+        "train": _deciding(asdict(train)),
+        "method": {term: dict(table) for term, table in method.items()},
+        "data": _deciding(asdict(data)),
+        "teacher": None if teacher is None else (teacher.name, hash_of(teacher.model)),
+    }
+
+
+def _listed(splits: Splits) -> list[Any]:
+    """Class, and name, of every image of every split."""
+    held = (splits.train, splits.validation, splits.test)
+    targets = [split.targets.tolist() for split in held]
+    return [targets, [[split.name(i) for i in range(len(split))] for split in held]]
+
+
 def _images(splits: Splits) -> list[Any]:
     """Class names, and a hash of class and name of every image of every split."""
     held = (splits.train, splits.validation, splits.test)
@@ -138,8 +189,8 @@ def _images(splits: Splits) -> list[Any]:
 
 def _content(weights: str) -> list[str]:
     """The hashes of the files that are meant, or the words where they mean no file."""
-    place = Path(weights)
-    if not weights or not place.exists():
+    place = place_of(weights) if weights else None
+    if place is None or not place.exists():
         return [weights]
     files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     return [sha256(file) for file in files]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from edgekd.cards import write_card
 from edgekd.errors import UsageError
 from edgekd.files import check_folder, sweep
 from edgekd.flow.choosing import check_table
-from edgekd.flow.identity import fingerprint
+from edgekd.flow.identity import earlier, fingerprint
 from edgekd.flow.launch import wrote
+from edgekd.hiding import is_hidden
 from edgekd.loading import Splits
 from edgekd.models import Backbone
-from edgekd.recipe import Network, Recipe, Train
+from edgekd.recipe import Data, Network, Recipe, Train
 from edgekd.trainer import RESULT, check, checkpoint
 from edgekd.trainer.collective import meet, shared
 from edgekd.watching import Watch
@@ -29,6 +32,8 @@ PEER = "peer"
 """Folder, in the student's, of who learned beside it."""
 STATE = (f"training/{checkpoint.NAME}", f"training/{RESULT}")
 """What an unfinished training leaves, and a finished one does not."""
+CLEARED = (artifact.MANIFEST, CARD, *STATE, METRICS)
+"""What goes before a training is begun anew, beside the peer."""
 STAGES = {"teacher": "teach", "student": "distill", "baseline": "baseline"}
 
 
@@ -55,7 +60,34 @@ class Job:
     def __post_init__(self) -> None:
         check(self.train, "teach" if self.role == "teacher" else "train")
         check_table(self.table)
+        if is_hidden(str(self.out)):
+            raise UsageError(
+                f"{self.out} is what an artifact says in place of a folder, and not known on this "
+                "machine. Name the folder."
+            )
         check_folder(self.out)
+        self._check_spared()
+
+    def _check_spared(self) -> None:
+        """Refuse to throw away what the training is to begin with, or to learn from."""
+        for given in (self.network.weights, self.recipe.teacher.weights, self.peer.weights):
+            if self.restart and given not in ("", "pretrained") and self._loses(Path(given)):
+                raise UsageError(
+                    f"{given} is to be read, and lies in {self.out}, which --restart would clear. "
+                    "Choose another --output."
+                )
+
+    def _loses(self, given: Path) -> bool:
+        """Whether it is what :meth:`clear` deletes, or the weights that the new ones replace.
+
+        It may be the tag of published weights as well, and then is no file.
+        """
+        out = Path(os.path.realpath(self.out))
+        with suppress(OSError):  # a name longer than any
+            found = Path(os.path.realpath(given))
+            own = {out, *(out / name for name in (*CLEARED, artifact.MODEL_FILES["network"]))}
+            return given.exists() and (found in own or found.is_relative_to(out / PEER))
+        return False
 
     @property
     def peer(self) -> Network:
@@ -64,8 +96,30 @@ class Job:
 
     def fingerprint(self, teacher: Backbone | None, splits: Splits) -> str:
         """Hash of all that decides what comes out."""
-        data, own = self.recipe.data, (self.role, self.network, self.train, self.table)
-        return fingerprint(*own, data, splits, teacher, self.peer)
+        return fingerprint(*self._deciding, splits, teacher, self.peer)
+
+    def known(self, teacher: Backbone | None, splits: Splits) -> str:
+        """The same, in the words of the edgekd that began it, where the folder holds this training.
+
+        Earlier releases gave it another hash.
+        """
+        own = self.fingerprint(teacher, splits)
+        held = shared(self._held() if meet().is_main else None)
+        if held in (None, own) or held not in earlier(*self._deciding, splits, teacher, self.peer):
+            return own
+        return str(held)
+
+    @property
+    def _deciding(self) -> tuple[str, Network, Train, Mapping[str, Any], Data]:
+        return self.role, self.network, self.train, self.table, self.recipe.data
+
+    def _held(self) -> str | None:
+        """The hash of what the folder holds, finished or not; None where that is nothing."""
+        if self.discards:
+            return None
+        if artifact.is_artifact(self.out):
+            return str(artifact.read_manifest(self.out).get("fingerprint"))
+        return checkpoint.fingerprint_of(self.out / STATE[0])
 
     def tell(self, done: int, total: int, note: str) -> None:
         """Say how far it is."""
@@ -91,7 +145,8 @@ class Job:
         if found.manifest.get("fingerprint") != known:
             raise UsageError(
                 f"{self.out} holds a finished {found.manifest['role']} of another recipe or other "
-                "data. Choose another --output, or start again with --restart."
+                "data, or of an edgekd that told trainings apart otherwise. Choose another "
+                "--output, or start again with --restart."
             )
         write_card(self.out)  # which a kill may have kept from being written
         self.close()  # where it was killed between the manifest and this
@@ -104,7 +159,7 @@ class Job:
 
     def clear(self) -> None:
         """Delete what a training left in the folder; whatever else lies there stays."""
-        self._forget(artifact.MANIFEST, CARD, *STATE, METRICS)
+        self._forget(*CLEARED)
         if artifact.is_artifact(self.out / PEER):
             shutil.rmtree(self.out / PEER)
 

@@ -13,6 +13,7 @@ from edgekd import artifact
 from edgekd.artifact import Artifact
 from edgekd.cards import write_card
 from edgekd.files import write_json, write_text
+from edgekd.hiding import hidden
 from edgekd.intervals import paired_difference
 from edgekd.models import Backbone, licences, weights
 from edgekd.recipe import Recipe
@@ -52,7 +53,7 @@ def keep(
         "input": {**backbone.preprocess.to_dict(), "dtype": "float32", "layout": "NCHW"},
         "labels": list(backbone.labels),
         "metrics": {"validation": validation.to_dict(), "test": test.to_dict()},
-        "recipe": origin.recipe.to_dict(),
+        "recipe": hidden(origin.recipe.to_dict()),
         "method": origin.method,
         "parent": _parent(origin, validation),
         "licence": licences.to_list(backbone.licences),
@@ -65,7 +66,7 @@ def keep(
     if meet().is_main:
         with artifact.create(out, manifest) as folder:
             weights.write(backbone.model, folder / "model.safetensors")
-            write_text(folder / "recipe.toml", origin.recipe.to_toml())
+            write_text(folder / "recipe.toml", origin.recipe.to_toml(hidden))
             write_json(folder / "answers.json", answers)
         write_card(out)
     wait()

@@ -5,15 +5,36 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from edgekd.claims import claim
 from edgekd.errors import UsageError
 from edgekd.files import private_folder
 from edgekd.trainer.collective import meet, shared, wait
 
 PATIENCE_S = 60.0
 """How long a network file system may take to show another machine what was made on it."""
+
+
+@contextmanager
+def claimed(out: Path, verb: str) -> Iterator[None]:
+    """Hold a folder during the block; the main process does for all, and all are refused alike.
+
+    Raises:
+        UsageError: another command holds it; see :func:`edgekd.claims.claim`.
+    """
+    with ExitStack() as held:
+        refused = ""
+        if meet().is_main:
+            try:
+                held.enter_context(claim(out, verb))
+            except UsageError as error:
+                refused = str(error)
+        refused = shared(refused)
+        if refused:
+            raise UsageError(refused)
+        yield
 
 
 @contextmanager

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekd.claims import claim_name
 from edgekd.devices import Device, reach
 from edgekd.errors import UsageError
-from edgekd.files import check_folder, temporary, write_json, write_text
+from edgekd.files import check_folder, check_ordinary, read_json, write_json, write_text
 from edgekd.flow.gallery import Gallery, SplitName
 from edgekd.flow.grouping import groups_of, model_file
 from edgekd.flow.references import find_references
@@ -19,9 +21,14 @@ from edgekd.flow.side_by_side import side_by_side
 from edgekd.flow.sitting import Order, Outcome, Seat, inputs_of
 from edgekd.profiling import Policy
 from edgekd.recipe import Data
+from edgekd.schema import RECORD
+from edgekd.scratch import temporary
 from edgekd.watching import Silent, Watch
 
-__all__ = ["Truth", "measure", "model_file", "observe"]
+__all__ = ["Truth", "check_earlier", "measure", "model_file", "observe"]
+
+OWN = {RECORD.key, "timing", "failure"}
+"""Keys of a record, of which each has one, whatever release it is of."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,13 @@ def measure(
     """
     if out is not None:
         _check_file(out)
-    outcomes = observe(models, policy, device, truth, watch, proofs=proofs, clean=clean)
-    records = [record for outcome in outcomes for record in outcome.records]
-    if out is not None:
-        rows = (row for outcome in outcomes for row in outcome.samples)
-        write_json(out, records)
-        write_text(out.with_suffix(".samples.jsonl"), "".join(f"{json.dumps(r)}\n" for r in rows))
+    with nullcontext() if out is None else claim_name(out, "profile"):
+        outcomes = observe(models, policy, device, truth, watch, proofs=proofs, clean=clean)
+        records = [record for outcome in outcomes for record in outcome.records]
+        if out is not None:
+            rows = (json.dumps(row) for outcome in outcomes for row in outcome.samples)
+            write_json(out, records)
+            write_text(out.with_suffix(".samples.jsonl"), "".join(f"{row}\n" for row in rows))
     return records
 
 
@@ -115,7 +123,26 @@ def _check_file(out: Path) -> None:
     """Before half a minute is spent, refuse a place for the result where it cannot be written."""
     if out.is_dir():
         raise UsageError(f"{out} is a folder. Expected a file, such as --output profile.json.")
+    check_ordinary(out)
     check_folder(out.parent)
+
+
+def check_earlier(out: Path) -> None:
+    """Refuse to replace a file that is no earlier measurement; an empty one is nobody's.
+
+    Raises:
+        UsageError: it is another one.
+    """
+    if not out.is_file() or out.stat().st_size == 0:
+        return
+    with suppress(OSError, ValueError):
+        found = read_json(out)
+        if isinstance(found, list) and all(isinstance(one, dict) and OWN & {*one} for one in found):
+            return
+    raise UsageError(
+        f"{out} is there already, and is no measurement of edgekd profile, which would replace it. "
+        "Name another file with --output, such as profile.json, or remove this one."
+    )
 
 
 def _reached(names: Sequence[str]) -> list[Device]:

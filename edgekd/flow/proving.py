@@ -15,20 +15,25 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifact import Artifact, read_manifest
+from edgekd.artifact import MODEL_FILES, Artifact, read_manifest
 from edgekd.errors import ArtifactError, UsageError
 from edgekd.files import write_json
+from edgekd.hiding import hidden, nickname
+from edgekd.schema import PROOF, RECORD
+from edgekd.structure import cut, mismatch, partly, schema_of
 
 FOLDER = "proof"
-SCHEMA_VERSION = 1
+LONGEST = 200
+"""Letters of a device's name in that of a file."""
 
 Logits = tuple[float | None, ...]
 """None where a logit is not a finite number."""
@@ -69,20 +74,24 @@ def keep(
 
     Returns:
         The file.
+
+    Raises:
+        UsageError: the artifact was made again since: the proof would vouch for another model.
     """
+    _check_measured(artifact_path, record["artifact"]["sha256"])
     images = None
     if images_sha256 is not None and predictions is not None:
         images = {"sha256": images_sha256, "n": len(predictions)}
-    file = _file(artifact_path, device)
+    file = artifact_path / FOLDER / _name(nickname(device))
     write_json(
         file,
         {
-            "schema_version": SCHEMA_VERSION,
-            "device": device,
+            **PROOF.head,
+            "device": nickname(device),
             "files": _hashes(artifact_path),
             "model_sha256": record["artifact"]["sha256"],
-            "record": dict(record),
-            "data": None if data is None else dict(data),
+            "record": _shareable(record),
+            "data": None if data is None else hidden(data),
             "images": images,
             "predictions": None if predictions is None else [int(p) for p in predictions],
             "answers": None if answers is None else [_finite(logits) for logits in answers],
@@ -106,8 +115,8 @@ def read(artifact_path: Path, device: str) -> Proof:
             f"{artifact_path} holds no proof for {device}{_others(artifact_path)}. {again}"
         )
     table = _table(file)
-    if table["device"] != device:
-        raise UsageError(f"{file} is the proof of {table['device']}, not of {device}. {again}")
+    if nickname(str(table["device"])) != nickname(device):
+        raise UsageError(f"{file} is the proof of {cut(table['device'])}, not of {device}. {again}")
     then, now = table["files"], _hashes(artifact_path)
     if then != now:
         name = next(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
@@ -120,12 +129,44 @@ def read(artifact_path: Path, device: str) -> Proof:
 
 
 def _file(artifact_path: Path, device: str) -> Path:
-    return artifact_path / FOLDER / f"{re.sub('[^A-Za-z0-9._-]', '-', device)}.json"
+    """The proof of a device; the first ones of addresses were called by these."""
+    names = [_name(nickname(device)), _name(device)]
+    files = [artifact_path / FOLDER / name for name in names]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def _name(device: str) -> str:
+    name = re.sub("[^A-Za-z0-9._-]", "-", device)
+    if len(name) > LONGEST:
+        name = (
+            f"{name[:LONGEST]}-{hashlib.sha256(device.encode('utf-8', 'replace')).hexdigest()[:16]}"
+        )
+    return f"{name}.json"
+
+
+def _shareable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what is nobody's business: it goes where the artifact goes."""
+    device = record["device"]
+    kept = {key: None if key == "command" else value for key, value in record.items()}
+    return {**kept, "device": {**device, "profile": nickname(str(device["profile"]))}}
 
 
 def _hashes(artifact_path: Path) -> dict[str, str]:
     files = read_manifest(artifact_path)["files"]
     return {name: entry["sha256"] for name, entry in files.items()}
+
+
+def _check_measured(artifact_path: Path, measured: str) -> None:
+    """Nothing keeps an export from writing into a folder while what lay there is measured."""
+    manifest = read_manifest(artifact_path)
+    name = MODEL_FILES[manifest["kind"]]
+    found = manifest["files"].get(name, {}).get("sha256", "none")
+    if found != measured:
+        raise UsageError(
+            f"{artifact_path} was made again while it was measured: {name} has sha256 "
+            f"{found[:12]} now, the model that was measured {measured[:12]}. Run edgekd profile "
+            "again when nothing writes there."
+        )
 
 
 def _finite(logits: Sequence[float | None]) -> list[float | None]:
@@ -141,33 +182,62 @@ def _others(artifact_path: Path) -> str:
 
 def _table(file: Path) -> dict[str, Any]:
     """A proof's table, with all that it has to have at its top."""
-    try:
-        table = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file} cannot be read: {error}. {_REMEDY}") from error
-    version = table.get("schema_version") if isinstance(table, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{file} has schema {version!r}; this edgekd reads {SCHEMA_VERSION}. {_REMEDY}"
-        )
-    missing = sorted({"device", "files", *Proof.__dataclass_fields__, "images"} - {"images_sha256"})
-    missing = [name for name in missing if name not in table]
-    if missing or not isinstance(table["files"], dict):
-        raise ArtifactError(f"{file} has no {' and no '.join(missing or ['files'])}. {_REMEDY}")
-    checked: dict[str, Any] = table
-    return checked
+    table = PROOF.load(file)
+    table.setdefault("answers", None)  # which the first ones did not keep
+    wrong = mismatch(table, _FORM) or mismatch(table["record"], _record())
+    if wrong:
+        raise ArtifactError(f"{file} is not a whole proof: {cut(wrong, 200)}. {_REMEDY}")
+    return table
 
 
-_READ = (
-    ("artifact", "precision_found"),
-    ("device", "governor"),
-    ("evidence", "asked"),
-    ("memory", "peak_rss_bytes"),
-    ("policy", "threads"),
-    ("runtime", "version"),
-    ("timing", "median"),
-    ("verdict", "state"),
-)
+_PLAIN = {"type": "string", "minLength": 1}
+_FORM: dict[str, Any] = {
+    "required": ["device", "files", "model_sha256", "record", "data", "images", "predictions"],
+    "properties": {
+        "device": _PLAIN,
+        "files": {"type": "object", "additionalProperties": {"type": "string"}},
+        "model_sha256": _PLAIN,
+        "record": {"type": "object"},
+        "data": {"type": ["object", "null"]},
+        "images": {
+            "anyOf": [
+                {"type": "null"},
+                {
+                    "type": "object",
+                    "required": ["sha256", "n"],
+                    "properties": {"sha256": _PLAIN, "n": {"type": "integer", "minimum": 0}},
+                },
+            ]
+        },
+        "predictions": {"type": ["array", "null"], "items": {"type": "integer", "minimum": 0}},
+        "answers": {
+            "type": ["array", "null"],
+            "items": {"type": "array", "items": {"type": ["number", "null"]}},
+        },
+    },
+}
+
+
+@cache
+def _record() -> Mapping[str, Any]:
+    """Of a record, what is there has to fit; and what is read here has to be there."""
+    found = partly(schema_of("profile"), "measurement")
+    needed: dict[str, Any] = {name: {"required": list(keys)} for name, keys in _READ.items()}
+    ends = {"required": ["value", "lo", "hi"]}
+    needed["timing"]["properties"] = dict.fromkeys(_READ["timing"], ends)
+    return {**found, "required": ["edgekd_version", *needed], "properties": needed}
+
+
+_READ = {
+    "artifact": ("sha256", "precision_found"),
+    "device": ("profile", "soc", "cpu", "gpu", "governor", "os", "kernel", "power_mode"),
+    "evidence": ("asked",),
+    "memory": ("peak_rss_bytes",),
+    "policy": ("threads", "affinity", "input", "order"),
+    "runtime": ("name", "version", "provider"),
+    "timing": ("median", "median_undisturbed", "p95"),
+    "verdict": ("state", "reasons"),
+}
 """What is read of a record, at least."""
 _REMEDY = "Remove it, and run edgekd profile on that device again."
 
@@ -175,9 +245,7 @@ _REMEDY = "Remove it, and run edgekd profile on that device again."
 def _proof(file: Path, table: Mapping[str, Any]) -> Proof:
     try:
         images, predictions, answers = table["images"], table["predictions"], table["answers"]
-        record = table["record"]
-        for section, entry in _READ:
-            record[section][entry]
+        record = RECORD.shown(table["record"], file)
         if record["artifact"]["sha256"] != table["model_sha256"]:
             raise ValueError("its record is of another model than it says")
         if images is not None and images["n"] != len(predictions):

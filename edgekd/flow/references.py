@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.artifact import MANIFEST, Artifact, is_artifact, read_manifest
 from edgekd.errors import EdgeKDError
-from edgekd.files import sha256
+from edgekd.files import read_json, sha256
 from edgekd.flow.gallery import Gallery, Shown
 from edgekd.flow.grouping import TAKEN
 from edgekd.recipe import recipe_from
@@ -90,11 +89,11 @@ class _Search:
         """What the network itself says, here."""
         shown = self._gallery.shown(manifest["input"])
         try:
-            beside = _beside(path, network)
+            beside, unread = _beside(path, network)
             if beside is None:
                 return Reference(
                     missing=f"no fp32 export of its network is among the models, and the network "
-                    f"itself ({network[:12]}) is not beside {path}"
+                    f"itself ({network[:12]}) is not beside {path}{unread}"
                 )
             kept = _remembered(beside, shown, self._gallery)
             if kept is not None:
@@ -127,12 +126,29 @@ def _taken(manifest: Mapping[str, Any]) -> list[Any]:
     return [manifest["input"][name] for name in TAKEN]
 
 
-def _beside(path: Path, network: str) -> Artifact | None:
-    """The network of that hash in the folder that the artifact lies in."""
-    for folder in sorted(path.resolve().parent.iterdir()):
-        if is_artifact(folder) and sha256(folder / MANIFEST) == network:
-            return Artifact.open(folder)
-    return None
+def _beside(path: Path, network: str) -> tuple[Artifact | None, str]:
+    """The network of that hash in the folder that the artifact lies in.
+
+    Returns:
+        Also the first of what lies there and cannot be read, in words: such as other users' folders
+        in ``/tmp``, which are no reason not to measure.
+    """
+    place, unread = path.resolve().parent, ""
+    try:
+        folders = sorted(place.iterdir())
+    except OSError as error:
+        return None, _unread(place, error)
+    for folder in folders:
+        try:
+            if is_artifact(folder) and sha256(folder / MANIFEST) == network:
+                return Artifact.open(folder), ""
+        except OSError as error:
+            unread = unread or _unread(folder, error)
+    return None, unread
+
+
+def _unread(place: Path, error: OSError) -> str:
+    return f" ({error.filename or place} cannot be read: {error.strerror})"
 
 
 def _remembered(network: Artifact, shown: Shown, gallery: Gallery) -> list[int] | None:
@@ -145,18 +161,31 @@ def _remembered(network: Artifact, shown: Shown, gallery: Gallery) -> list[int] 
     from edgekd.data import Images
 
     test, asked = shown.read(), gallery.data
-    made_with, file = recipe_from(network.manifest["recipe"]).data, network.path / ANSWERS
+    made_with, file = recipe_from(network.manifest.get("recipe") or {}).data, network.path / ANSWERS
     if (made_with.source, made_with.test) != (asked.source, asked.test) or not file.is_file():
         return None
-    kept = json.loads(file.read_text("utf-8"))
-    if len(test) <= SPOT_CHECK or kept["targets"] != test.targets.tolist():
+    said = _said(file, test.targets.tolist())
+    if said is None or len(test) <= SPOT_CHECK:
         return None
     spots = np.linspace(0, len(test) - 1, SPOT_CHECK).round().astype(np.int64)
     tried = _predict(network, Images(test.pixels[spots], test.targets[spots]))
-    then = np.asarray(kept["predictions"])[spots]
-    if int((np.asarray(tried) != then).sum()) > TIES:
+    if sum(said[spot] != now for spot, now in zip(spots, tried, strict=True)) > TIES:
         return None
-    return [int(value) for value in kept["predictions"]]
+    return said
+
+
+def _said(file: Path, targets: Sequence[int]) -> list[int] | None:
+    """The classes a network chose for images of these classes, as its training left them.
+
+    The network may be somebody else's, and the file anything.
+    """
+    try:
+        kept = read_json(file)
+        said = [int(value) for value in kept["predictions"]]
+        same = kept["targets"] == targets
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return said if same and len(said) == len(targets) else None
 
 
 def _predict(network: Artifact, images: Images) -> list[int]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgekd.artifact import Artifact
+from edgekd.claims import claim
 from edgekd.errors import AccuracyError, EdgeKDError
 from edgekd.export import Order, export, float_answers
 from edgekd.flow.ordering import Exporting
@@ -49,7 +50,8 @@ def export_repaired(
 def _tuned(job: Exporting, folder: Path, out: Path, order: Order) -> Artifact:
     """Tune, export, and hold the result against the network as it was."""
     flavour, options = job.target.flavour, order.options
-    better = retuned(job.network, folder, options, flavour, job.watch, job.data)
+    with claim(folder, "export"):
+        better = retuned(job.network, folder, options, flavour, job.watch, job.data)
     answers = float_answers(job.network, job.images)
     again = replace(order, answers=answers, tuned_from=job.network.sha256)
     return export(better, out, job.to, again)

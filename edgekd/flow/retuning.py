@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def retuned(
         DataError: the data of the recipe has other classes by now.
         DivergedError: a loss is no longer finite.
     """
-    watch, recipe = watch or Silent(), recipe_from(network.manifest["recipe"])
+    watch, recipe = watch or Silent(), recipe_from(network.manifest.get("recipe") or {})
     recipe = replace(recipe, data=data or recipe.data)
     splits = open_splits(recipe.data)
     check_labels(splits, network.manifest["labels"], str(network.path))
@@ -171,9 +172,11 @@ def _check_place(out: Path, network: Artifact, teacher: Network) -> None:
     Raises:
         UsageError: it is the network's own, its teacher's, or another training's.
     """
-    here = out.resolve()
-    if here in (network.path.resolve(), Path(teacher.weights).resolve()):
-        held = "the network that is exported" if here == network.path.resolve() else "its teacher"
+    here, *others = (
+        os.path.realpath(each) for each in (str(out), str(network.path), teacher.weights)
+    )
+    if here in others:
+        held = "the network that is exported" if here == others[0] else "its teacher"
     elif is_artifact(out) and not _is_tuning(read_manifest(out)):
         held = "a network that no tuning made"
     elif (out / STATE[0]).is_file() and not (out / MARK).is_file():
@@ -192,7 +195,7 @@ def _is_tuning(manifest: Mapping[str, Any]) -> bool:
 
 def _holds_another(job: Job, teacher: Backbone, splits: Splits) -> bool:
     """Whether the folder has the result or the state of a tuning that is not this one."""
-    known = job.fingerprint(teacher, splits)
+    known = job.known(teacher, splits)
     try:
         if is_artifact(job.out):
             return Artifact.open(job.out).manifest.get("fingerprint") != known

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgekd import report
 from edgekd.artifact import MANIFEST, Artifact
+from edgekd.claims import claim
 from edgekd.files import sha256, sweep, write_json, write_text
 from edgekd.flow.baseline import answers, compare_alone
 from edgekd.flow.exporting import already_exported, export_network
@@ -20,6 +19,7 @@ from edgekd.flow.policies import policy_for
 from edgekd.flow.preflight import check_run
 from edgekd.flow.training import adopt, comes_trained, distill, teach
 from edgekd.recipe import Network, Recipe
+from edgekd.schema import RUN
 from edgekd.watching import Silent, Watch
 
 T = TypeVar("T")
@@ -43,11 +43,15 @@ class Run:
     """The summary of the last run in this folder."""
 
     def recall(self) -> None:
-        """Read what the last run in this folder said, for the stages that are not done again."""
-        file = self.out / SUMMARY
-        if file.is_file() and not self.restart:
-            with suppress(ValueError):  # a damaged one is written anew
-                self.earlier = dict(json.loads(file.read_text("utf-8")))
+        """Read what the last run in this folder said, for the stages that are not done again.
+
+        Raises:
+            UsageError: it is of a newer edgekd.
+        """
+        found = {} if self.restart else RUN.found(self.out / SUMMARY)
+        said, took = found.get("decisions", []), found.get("seconds", {})
+        whole = isinstance(said, list) and isinstance(took, dict)
+        self.earlier = found if whole else {}  # a damaged one is written anew
         self.decisions = list(self.earlier.get("decisions", ()))
 
     def timed(self, stage: str, work: Callable[[], T], made: Path) -> T:
@@ -71,7 +75,7 @@ class Run:
         """Keep what is known so far, as a run that is killed is not to forget it."""
         known = {"command": self.command, "decisions": self.decisions}
         seconds = {**self.earlier.get("seconds", {}), **self.seconds}
-        write_json(self.out / SUMMARY, {**self.earlier, **known, "seconds": seconds})
+        write_json(self.out / SUMMARY, {**self.earlier, **RUN.head, **known, "seconds": seconds})
 
     def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Pass on."""
@@ -95,6 +99,11 @@ def run(task: Run) -> dict[str, Any]:
         UsageError: what the last stage cannot do is refused before the first one begins.
         GateError: the teacher is near chance, or an exported file is not the network.
     """
+    with claim(task.out, "run"):
+        return _run(task)
+
+
+def _run(task: Run) -> dict[str, Any]:
     check_run(task.recipe, task.out)
     sweep(task.out)
     task.recall()
@@ -111,6 +120,7 @@ def run(task: Run) -> dict[str, Any]:
     exported = task.timed("export", lambda: _exports(task, teacher, student), out / "student-onnx")
     measured = task.timed("profile", lambda: _measure(task, exported, student), out / PROFILE)
     summary = {
+        **RUN.head,
         "command": task.command,
         "gain": gain,
         "decisions": task.decisions,

@@ -11,9 +11,10 @@ from typing import Any
 from edgekd import records
 from edgekd.agent import facts
 from edgekd.budget import ACCURACY, Budget
+from edgekd.claims import claim
 from edgekd.devices import reach
 from edgekd.errors import DeviceError, UsageError
-from edgekd.files import check_folder, temporary, write_json
+from edgekd.files import write_json
 from edgekd.flow.boarding import look_at, packages
 from edgekd.flow.policies import policy_for
 from edgekd.flow.targeting import check_reachable, target_of
@@ -28,6 +29,7 @@ from edgekd.scouting.rounds import Raced, race
 from edgekd.scouting.telling import anchor_of, facts_of, rounds_of, rows, steady
 from edgekd.scouting.timing import JOB, Noise, Stand
 from edgekd.scouting.writing import Files, Sketcher
+from edgekd.scratch import temporary
 from edgekd.targets import PRECISIONS, Target
 from edgekd.watching import Watch
 
@@ -98,8 +100,15 @@ def scout(asked: Scouting, out: Path | None, watch: Watch) -> dict[str, Any]:
         DeviceError: the device cannot be reached, or cannot measure any candidate; before
             anything is exported where it is the device that is at fault.
     """
-    if out is not None:
-        check_folder(out)
+    if out is None:
+        return _scout(asked, watch)
+    with claim(out, "scout"):
+        found = _scout(asked, watch)
+        write_json(out / FILE, found)
+    return found
+
+
+def _scout(asked: Scouting, watch: Watch) -> dict[str, Any]:
     check_reachable(asked.device)
     device, policy = reach(asked.device), policy_for(asked.device, asked.said)
     candidates = read_candidates(asked.spaces, asked.sizes, asked.size, asked.classes)
@@ -118,10 +127,10 @@ def scout(asked: Scouting, out: Path | None, watch: Watch) -> dict[str, Any]:
         files = Files(sketcher, store, folder, _apart(survey["device"]))
         stand = Stand(device, policy, files, store, watch)
         raced, noise = _raced(asked, entries, stand, watch)
+    if store.unkept:
+        watch.say(f"nothing is kept for the next time: {store.unkept}")
     said = _said(asked, raced, noise, survey["device"])
     _say_if_busy(said, watch)
-    if out is not None:
-        write_json(out / FILE, said)
     return said
 
 

@@ -18,6 +18,7 @@ from edgekd.flow.grouping import Group
 from edgekd.flow.hearing import Heard
 from edgekd.flow.references import Reference
 from edgekd.profiling import called, profile
+from edgekd.shortage import is_shortage, shortage_of
 from edgekd.watching import Watch
 
 
@@ -132,6 +133,8 @@ def _finish(device: Device, found: Sequence[Found], order: Order, watch: Watch) 
 
 def _message(error: Exception) -> str:
     """What a person is told of a failure; of a fault of edgekd's own, where it is."""
+    if is_shortage(error):
+        return str(shortage_of(error))
     if isinstance(error, EdgeKDError | OSError):
         return str(error)
     at = traceback.extract_tb(error.__traceback__)[-1]

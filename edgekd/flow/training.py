@@ -19,7 +19,7 @@ from edgekd.flow.choosing import check_peer, is_auto, method_of
 from edgekd.flow.identity import answers, teachings
 from edgekd.flow.job import PEER, Job
 from edgekd.flow.keeping import Origin, keep
-from edgekd.flow.launch import check_alike, check_seen, one_first
+from edgekd.flow.launch import check_alike, check_seen, claimed, one_first
 from edgekd.flow.opening import load, opened
 from edgekd.loading import Loaders, Splits, eval_loader
 from edgekd.methods import Method
@@ -43,10 +43,11 @@ def teach(
     recipe: Recipe, out: Path, watch: Watch | None = None, *, restart: bool = False
 ) -> Artifact:
     """Train or fine-tune ``recipe.teacher`` on the labels, as ``recipe.teach`` says."""
-    job = Job(
-        "teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch or Silent(), restart
-    )
-    return carry_out(job, None, opened(recipe.data))
+    with claimed(out, "teach"):
+        job = Job(
+            "teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch or Silent(), restart
+        )
+        return carry_out(job, None, opened(recipe.data))
 
 
 def distill(
@@ -72,13 +73,14 @@ def distill(
         UsageError: see the classes of :mod:`edgekd.errors` below it.
     """
     method, watch = recipe.method, watch or Silent()
-    job = Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
-    has_peer = check_peer(recipe, teacher)
-    splits = opened(recipe.data)
-    if teacher is None and not has_peer:
-        with one_first():
-            teacher = teacher_of(recipe, splits.labels)
-    return carry_out(job, teacher, splits)
+    with claimed(out, "distill"):
+        job = Job("student", recipe.student, recipe.train, method, recipe, out, watch, restart)
+        has_peer = check_peer(recipe, teacher)
+        splits = opened(recipe.data)
+        if teacher is None and not has_peer:
+            with one_first():
+                teacher = teacher_of(recipe, splits.labels)
+        return carry_out(job, teacher, splits)
 
 
 def teacher_of(recipe: Recipe, labels: Sequence[str]) -> Backbone:
@@ -117,8 +119,9 @@ def train_alone(
     names = [n for n, t in Method.from_table(asked).named.items() if not t.uses_teacher]
     table = {name: {**asked[name], "weight": 1.0} for name in names} or LABELS
     train = replace(recipe.train, epochs=epochs)
-    job = Job("baseline", recipe.student, train, table, recipe, out, watch or Silent(), restart)
-    return carry_out(job, None, opened(recipe.data))
+    with claimed(out, "distill"):
+        job = Job("baseline", recipe.student, train, table, recipe, out, watch or Silent(), restart)
+        return carry_out(job, None, opened(recipe.data))
 
 
 def carry_out(job: Job, teacher: Backbone | None, splits: Splits) -> Artifact:
@@ -130,7 +133,7 @@ def carry_out(job: Job, teacher: Backbone | None, splits: Splits) -> Artifact:
     """
     for note in splits.notes:
         job.watch.say(note)
-    known = job.fingerprint(teacher, splits)
+    known = job.known(teacher, splits)
     check_alike(known)
     finished = job.finished(known)
     if finished is not None:
@@ -270,7 +273,7 @@ def adopt(recipe: Recipe, out: Path, watch: Watch, *, restart: bool = False) -> 
     job = Job("teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, watch, restart)
     splits = opened(recipe.data)
     teacher = build(recipe.teacher, splits.labels)
-    known = job.fingerprint(teacher, splits)
+    known = job.known(teacher, splits)
     finished = job.finished(known)
     if finished is not None:
         return finished

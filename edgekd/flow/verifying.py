@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from edgekd.flow.measuring import Truth, measure, model_file
 from edgekd.flow.proving import Proof, read
 from edgekd.profiling import Policy
 from edgekd.recipe import recipe_from
+from edgekd.scratch import temporary
+from edgekd.structure import shown
 from edgekd.watching import Silent, Watch
 
 APART = {"layers": False, "sweep": False, "sustained_s": 0.0, "energy": False}
@@ -111,10 +112,26 @@ def _policy(record: Mapping[str, Any], max_seconds: float | None) -> Policy:
             f"the proof was measured by edgekd {record['edgekd_version']} with {unknown[0]}, which "
             "this edgekd does not know. Update edgekd, or run edgekd profile again."
         )
+    odd = [name for name, value in asked.items() if not _fits(value, name)]
+    if odd:
+        raise UsageError(
+            f"the proof says that it was measured with {odd[0]} = {shown(asked[odd[0]])}, which it "
+            "cannot have been. Remove it, and run edgekd profile on that device again."
+        )
     if asked.get("image_size") is not None:
         asked["image_size"] = tuple(asked["image_size"])
     asked |= {**APART, "threads": record["policy"]["threads"]}
     return Policy(**(asked if max_seconds is None else asked | {"max_seconds": max_seconds}))
+
+
+def _fits(value: Any, name: str) -> bool:
+    """Whether a value is of the kind that a field of a policy has."""
+    if name == "image_size":
+        sides = value if isinstance(value, list) else []
+        return value is None or (len(sides) == 2 and all(type(side) is int for side in sides))
+    usual = getattr(Policy, name)
+    kinds = (int, float) if isinstance(usual, float) else type(usual)
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(usual, bool)
 
 
 def _truth(proof: Proof, given: Mapping[str, Any]) -> tuple[Truth | None, list[int] | None]:
@@ -150,12 +167,18 @@ def _again(
     with itself.
     """
     count = 2 if proof.record["policy"]["order"] == "interleaved" else 1
-    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
-        doubles = [Path(folder) / str(index) / path.resolve().name for index in range(count)]
+    with temporary() as folder:
+        doubles = [folder / str(index) / path.resolve().name for index in range(count)]
         for double in doubles:
             _double(path, double)
         measure(doubles, policy, device, truth, None, watch)
-        now = read(doubles[0], proof.device)
+        try:
+            now = read(doubles[0], proof.device)
+        except UsageError as error:  # it is the double's, which nobody has heard of
+            raise UsageError(
+                f"{path} was measured, and what was found could not be kept in {folder.parent} to "
+                "be compared. Free some space there, or set TMPDIR to a folder in another place."
+            ) from error
     _check_input(proof, now)
     return now
 

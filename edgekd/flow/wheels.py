@@ -81,7 +81,7 @@ def platforms(there: There) -> list[str]:
             "system (microsoft/onnxruntime#24511). Install the 64-bit system; on a Raspberry Pi, "
             "Raspberry Pi OS (64-bit)."
         )
-    version = re.fullmatch(r"2\.(\d+)", there.glibc)
+    version = re.fullmatch(r"2\.(\d{1,3})", there.glibc)
     if there.machine not in MACHINES or version is None:
         raise DeviceError(
             f"there are no wheels of ONNX Runtime for {there.machine} with "

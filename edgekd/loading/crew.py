@@ -208,7 +208,7 @@ class Crew:
 
 def _serve(line: Line, desks: Sequence[Desk]) -> None:
     """What a process of the crew does, until it is told to go or nobody is there any more."""
-    for stop in (signal.SIGINT, signal.SIGTERM):
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, signal.SIG_IGN)  # the training is asked to stop, and tells the crew
     gc.freeze()  # walking through the parent's objects would copy their memory
     torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,11 @@ from edgekd.errors import DataError
 from edgekd.preprocess import Preprocess
 
 THREADS = 4
+# Pillow refuses twice as many pixels; what it would say of the images before that helps nobody.
+# Said once, for good: catch_warnings around each image would not be safe in threads
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+MOST_OBLONG = 500
+"""Times as long as wide an image may be: enlarged to cover an input, it has as many squares."""
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -58,7 +64,7 @@ def open_rgb(split: Split, index: int) -> Image.Image:
     try:
         return as_rgb(ImageOps.exif_transpose(split.image(index)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, UnidentifiedImageError):  # which tells an address in memory
             reason = "it is of no format that Pillow knows"
         raise DataError(
@@ -68,9 +74,24 @@ def open_rgb(split: Split, index: int) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16-bit greys are scaled, transparency is left out."""
+    """Any mode to RGB: 16-bit greys are scaled, transparency is left out.
+
+    Raises:
+        ValueError: pixels whose range nobody tells: fractions, or numbers beyond 16 bits; or an
+            image so long that there would be no end to enlarging it.
+    """
+    if max(image.size) > MOST_OBLONG * min(image.size):
+        raise ValueError(
+            f"it is {image.width}x{image.height} pixels, more than {MOST_OBLONG} times as long as "
+            "wide"
+        )
+    if image.mode == "F":
+        raise ValueError("its pixels are fractions; expected whole numbers of 8 or 16 bits")
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError("its pixels are beyond 16 bits; expected 8 or 16 bits")
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns where this step is left out
     return image.convert("RGB")
@@ -79,19 +100,25 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def fit(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """Resize so that the crop covers ``crop_pct``, then cut out the centre.
 
-    Sizes and the place of the crop are rounded as timm and torchvision round them.
+    Sizes and the place of the crop are rounded as timm and torchvision round them; where it is
+    larger than the image (``crop_pct`` above 1), the image is framed in black.
     """
     height, width = preprocess.size
     if image.size == (width, height) and preprocess.crop_pct == 1.0:
         return image
-    h, w = (math.floor(side / preprocess.crop_pct) for side in preprocess.size)
+    h, w = (max(1, math.floor(side / preprocess.crop_pct)) for side in preprocess.size)
     if w * image.height >= h * image.width:
         h = w * image.height // image.width
     else:
         w = h * image.width // image.height
     image = image.resize((w, h), FILTERS.get(preprocess.interpolation, Image.Resampling.BICUBIC))
-    left, top = round((w - width) / 2), round((h - height) / 2)
+    left, top = _start(w, width), _start(h, height)
     return image.crop((left, top, left + width, top + height))
+
+
+def _start(side: int, crop: int) -> int:
+    """Where the crop begins; below 0 where it is the larger one."""
+    return round((side - crop) / 2) if side >= crop else -((crop - side) // 2)
 
 
 def _in_order(split: Split, preprocess: Preprocess) -> Iterator[Pixels]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,9 @@ import numpy as np
 from edgekd import plugins
 from edgekd.data import Indices, Source, Split
 from edgekd.errors import DataError, UnknownNameError
+from edgekd.hiding import stranger
 from edgekd.recipe import Data
+from edgekd.strict import is_unicode
 
 SEED = 20150309
 """Of the division alone, so that runs with other seeds are comparable."""
@@ -55,7 +59,8 @@ def open_splits(data: Data) -> Splits:
     elif np.bincount(pool.targets, minlength=len(source.labels)).min() < 1:
         raise DataError(f"a limit of {data.limit} leaves classes without images. Raise data.limit.")
     augment = source.augment if data.augment == "auto" else data.augment
-    notes = (*source.notes, *_gaps("validation", validation, source.labels))
+    notes = (*source.notes, *_clashes(source.labels))
+    notes += _gaps("validation", validation, source.labels)
     notes += _gaps("test", test, source.labels)
     return Splits(source.labels, train, validation, test, augment, notes)
 
@@ -65,6 +70,18 @@ def _gaps(name: str, split: Split, labels: Sequence[str]) -> tuple[str, ...]:
     absent = np.flatnonzero(np.bincount(split.targets, minlength=len(labels)) == 0)
     listed = ", ".join(labels[i] for i in absent[:5])
     return (f"no {name} images of {len(absent)} classes: {listed}",) if len(absent) else ()
+
+
+def _clashes(labels: Sequence[str]) -> tuple[str, ...]:
+    """Notes on classes that may be one: of one name, or of names that differ in case alone."""
+    spelt: dict[str, list[str]] = {}
+    counts = Counter(labels)
+    for label in counts:
+        spelt.setdefault(label.casefold(), []).append(label)
+    alike = [" and ".join(group) for group in spelt.values() if len(group) > 1]
+    notes = (f"classes that differ in case alone: {', '.join(alike[:5])}",) if alike else ()
+    twice = [f"{count} are called {name}" for name, count in counts.items() if count > 1]
+    return (*notes, f"classes of one name: {', '.join(twice[:5])}") if twice else notes
 
 
 def check_labels(splits: Splits, expected: Sequence[str], where: str) -> None:
@@ -86,20 +103,46 @@ def find(text: str) -> Source:
 
     Raises:
         UnknownNameError: neither.
+        DataError: it is what another machine hides in an artifact.
     """
+    if wrong := stranger(text, "where the images lie", "Name the folder with --data."):
+        raise DataError(wrong)
     name, _, rest = text.partition("/")
     known = plugins.summaries("dataset")
     if name in known and name != "folder":
         found: Source = plugins.load("dataset", name)(rest)
         return found
-    if "/" in text or Path(text).exists() or text.startswith((".", "~")):
-        source: Source = plugins.load("dataset", "folder")(str(Path(text).expanduser()))
+    if "/" in text or text.startswith((".", "~")) or (text and _is_there(text)):
+        source: Source = plugins.load("dataset", "folder")(_at_home(text))
         return source
     raise UnknownNameError("data set", text, [*known, "a path such as ./images"])
 
 
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # a name longer than any
+        return False
+
+
+def _at_home(text: str) -> str:
+    """The path with ``~`` or ``~somebody`` written out."""
+    try:
+        return str(Path(text).expanduser())
+    except RuntimeError as error:
+        raise DataError(f"the data {text!r} is in the home of nobody known here.") from error
+
+
 def check_classes(split: Split, labels: Sequence[str]) -> None:
-    """Refuse what cannot be learnt or held out: one class, or a class with too few images."""
+    """Refuse what cannot be learnt or held out: one class, or a class with too few images.
+
+    And names of classes that are none: they are written into files and shown everywhere.
+    """
+    for name in labels:
+        if not is_unicode(name) or any(unicodedata.category(char) == "Cc" for char in name):
+            raise DataError(
+                f"the class name {name!r} is not UTF-8, or has control characters. Rename it."
+            )
     if len(labels) < 2:
         raise DataError(
             f"the data has one class ({', '.join(labels)}); expected at least two. "

@@ -218,7 +218,7 @@ def _timm_augmentation(preprocess: Preprocess) -> Callable[[Any], Any]:
     """From a PIL image to a tensor or, in older versions of timm, an array."""
     from timm.data import create_transform
 
-    transform: Callable[[Any], Any] = create_transform(
+    made: Any = create_transform(
         (3, *preprocess.size),
         is_training=True,
         use_prefetcher=True,  # leaves uint8: the batch is normalised as a whole
@@ -227,4 +227,14 @@ def _timm_augmentation(preprocess: Preprocess) -> Callable[[Any], Any]:
         std=preprocess.std,
         auto_augment="rand-m9-mstd0.5-inc1",
     )
+    for step in made.transforms:
+        for operation in getattr(step, "ops", ()):
+            if operation.name == "PosterizeIncreasing":
+                operation.aug_fn = _keeping_a_bit(operation.aug_fn)
+    transform: Callable[[Any], Any] = made
     return transform
+
+
+def _keeping_a_bit(posterize: Callable[..., Any]) -> Callable[..., Any]:
+    """At its strongest timm keeps none: a black image, which Pillow refuses to make from 13 on."""
+    return lambda image, bits, **options: posterize(image, max(bits, 1), **options)

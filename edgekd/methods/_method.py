@@ -248,6 +248,13 @@ def _check_wrapping(terms: Mapping[str, Term], over: Mapping[str, Sequence[str]]
             )
 
 
+NUMBERS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+}
+"""By the annotation of an option: what it is called, and the types of its values."""
+
+
 def _made(name: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     """Call a constructor with a recipe's options; refuse in the recipe's words."""
     known = inspect.signature(make).parameters
@@ -257,9 +264,10 @@ def _made(name: str, make: Callable[..., Any], options: Mapping[str, Any]) -> An
             raise RecipeError(
                 f"method {name!r} has no option {option!r}.{listed}", f"method.{name}.{option}"
             )
-        if isinstance(options[option], bool) and known[option].annotation in ("int", "float"):
+        wanted = NUMBERS.get(str(known[option].annotation))
+        if wanted and type(options[option]) not in wanted[1]:
             raise RecipeError(
-                f"method {name!r}: {option} must be a number, got {options[option]}.",
+                f"method {name!r}: {option} must be {wanted[0]}, got {options[option]!r}.",
                 f"method.{name}.{option}",
             )
     try:

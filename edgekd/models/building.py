@@ -10,6 +10,7 @@ from torch import nn
 
 from edgekd.artifact import Artifact, is_artifact
 from edgekd.errors import WeightsError
+from edgekd.hiding import stranger
 from edgekd.models import licences, weights, zoo
 from edgekd.models.backbone import Backbone
 from edgekd.models.licences import Licences
@@ -34,7 +35,7 @@ def build(
         UnknownNameError: no such network.
         WeightsError: weights that are missing, unsafe, or of other classes without ``new_head``.
     """
-    folder = Path(network.weights) if network.weights not in ("", "pretrained") else None
+    folder = _place_of(network)
     if folder is not None and is_artifact(folder):
         return _from_folder(network, folder, labels, size, new_head=new_head)
     if folder is not None and (folder.is_file() or folder.is_dir()):
@@ -44,7 +45,9 @@ def build(
         weights.fit(model, weights.read(folder), str(folder), new_head=new_head)
         return _backbone(network.name, model, labels, size, licences.of_file(str(folder)))
     if folder is not None and ("/" in network.weights or folder.suffix in FILES):
-        raise WeightsError(f"there is no file or folder {folder} with the weights. Correct it.")
+        raise WeightsError(
+            f"there is no file or folder {folder} with the weights. Correct the path."
+        )
     tag = {"": None, "pretrained": ""}.get(network.weights, network.weights)
     published = tag is not None or network.name.startswith(zoo.HUB)
     if published and not new_head:
@@ -54,6 +57,36 @@ def build(
         model = zoo.create(_named(network), len(labels), size, tag)
     origin = licences.of_published(model, network.name) if published else ()
     return _backbone(network.name, model, labels, size, origin)
+
+
+def _place_of(network: Network) -> Path | None:
+    """Where the weights may be: a path, or the tag of published ones."""
+    remedy = "Name it with --teacher or --student, as NAME:WEIGHTS or an artifact's folder."
+    for text in (network.name, network.weights):
+        if wrong := stranger(text, "where the network lies", remedy):
+            raise WeightsError(wrong)
+    if network.weights in ("", "pretrained"):
+        return None
+    return place_of(network.weights)
+
+
+def place_of(weights: str) -> Path:
+    """Where weights lie, if they are no tag of published ones.
+
+    Raises:
+        WeightsError: nothing can lie there, or what does is a pipe or a device.
+    """
+    place = Path(weights)
+    try:
+        special = place.exists() and not (place.is_file() or place.is_dir())
+    except OSError as error:
+        raise WeightsError(f"no weights at {place}: {error.strerror}. Correct the path.") from error
+    if special:
+        raise WeightsError(
+            f"{place} is a pipe or a device; expected a file of weights or an artifact's folder. "
+            "Correct the path."
+        )
+    return place
 
 
 def from_artifact(artifact: Artifact) -> Backbone:
@@ -76,6 +109,12 @@ def from_artifact(artifact: Artifact) -> Backbone:
             f"the manifest of {artifact.path} does not describe a network ({error!r}). "
             "Make the artifact again."
         ) from error
+    if name.startswith(zoo.HUB):
+        raise WeightsError(
+            f"{artifact.path} says that its network is {name}, which would be fetched from "
+            "elsewhere; expected the name of a network that is here. Make the artifact again, or "
+            f"give NAME:{artifact.path / 'model.safetensors'}, with the network's own name."
+        )
     model = zoo.create(name, len(labels), preprocess.size[0])
     weights.fit(model, weights.read(artifact.model_file), str(artifact.path))
     origin = licences.of_manifest(manifest)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -10,14 +15,31 @@ from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from edgekd.errors import UnknownNameError, UsageError, WeightsError
-from edgekd.models import mobilenet, resnet, shufflenet, vgg, wrn
+from edgekd.models import archives, mobilenet, resnet, shufflenet, vgg, wrn
 from edgekd.preprocess import Preprocess
 
 FAMILIES = (resnet, wrn, vgg, mobilenet, shufflenet)
 """Importing these registers their members with timm, which then finds them by name."""
 
 TORCHVISION = "torchvision/"
-HUB = ("hf-hub:", "hf_hub:", "local-dir:")
+LOCAL = "local-dir:"
+HUB = ("hf-hub:", "hf_hub:", LOCAL)
+PREFERRED = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+)
+"""Which file of a folder timm reads; without any of them, the first by the ends of its names."""
+ENDS = (".safetensors", ".pth", ".pth.tar", ".bin")
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+"""PyTorch unpickles nothing while this is set, whoever asks it to."""
+NOT_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+"""The contrary; of both at once PyTorch loads nothing."""
 
 
 def names() -> list[str]:
@@ -51,7 +73,9 @@ def create(name: str, classes: int, size: int = 0, tag: str | None = None) -> nn
     if size and not hub and _fixes_its_size(name):
         options["img_size"] = size
     full = f"{name}.{tag}" if tag else name
-    with warnings.catch_warnings():
+    if name.startswith(LOCAL):
+        _check_folder(name)
+    with warnings.catch_warnings(), _weights_only():
         warnings.simplefilter("ignore")  # timm warns of renamed tags; the manifest has the name
         try:
             model: nn.Module = timm.create_model(full, pretrained=tag is not None or hub, **options)
@@ -85,6 +109,44 @@ def head_classes(model: nn.Module) -> int:
     return int(getattr(model, "num_classes", None) or layers[-1].weight.shape[0])
 
 
+def _check_folder(name: str) -> None:
+    """Refuse a folder of which timm would read a file that claims more than it holds.
+
+    Raises:
+        WeightsError: it does, is damaged, or holds more than tensors.
+    """
+    try:
+        file = weights_in(Path(name.removeprefix(LOCAL)))
+        if file is None or file.suffix == ".safetensors":  # whose own reader compares the same
+            return
+        archives.load(file)
+    except pickle.UnpicklingError as error:
+        more = ValueError(f"{file} holds more than tensors, and loading it could run code")
+        raise _refusal(name, more, fetching=True) from error
+    except (OSError, ValueError) as error:
+        said = str(error) if isinstance(error, OSError) else f"{file}: {error}"
+        raise _refusal(name, ValueError(said), fetching=True) from error
+
+
+def weights_in(folder: Path) -> Path | None:
+    """The file of a hub's folder that timm takes the weights from."""
+    named = [folder / name for name in PREFERRED]
+    others = (file for end in ENDS for file in sorted(folder.glob(f"*{end}")))
+    return next((file for file in named if file.exists()), None) or next(others, None)
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Libraries that download weights do not all ask PyTorch for those alone."""
+    before = {name: os.environ.pop(name, None) for name in (WEIGHTS_ONLY, NOT_ONLY)}
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[WEIGHTS_ONLY]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
 def _fixes_its_size(name: str) -> bool:
     config = timm.get_pretrained_cfg(name)
     return bool(config and config.fixed_input_size)
@@ -98,7 +160,8 @@ def _torchvision(name: str, classes: int, tag: str | None) -> nn.Module:
         raise UnknownNameError("model", TORCHVISION + name, [TORCHVISION + n for n in known])
     try:
         weights = None if tag is None else models.get_model_weights(name)[tag or "DEFAULT"]
-        model: nn.Module = models.get_model(name, weights=weights)
+        with _weights_only():
+            model: nn.Module = models.get_model(name, weights=weights)
     except Exception as error:  # an unknown tag, or the download failed
         raise _refusal(TORCHVISION + name, error, fetching=tag is not None) from error
     model.pretrained_cfg = _torchvision_config(weights)  # type: ignore[assignment]

@@ -10,11 +10,12 @@ from typing import Any
 
 from edgekd import records
 from edgekd.devices import AGENT, Device, Event, address, ship
-from edgekd.errors import UsageError
-from edgekd.files import temporary
+from edgekd.errors import DeviceError, UsageError
+from edgekd.files import sha256
 from edgekd.profiling.pictures import decoded_photos, encoded_photos
 from edgekd.profiling.policy import CLOCKS, PROVIDERS, Policy
 from edgekd.records import beside
+from edgekd.scratch import temporary
 
 __all__ = ["CLOCKS", "PROVIDERS", "Policy", "called", "profile"]
 
@@ -63,6 +64,7 @@ def profile(
     with temporary() as folder:
         shown = _shown(folder, policy, images, targets, encoded)
         sent = {key: address(path) for key, path in shown.items()}
+        hashes = [_hash(path) for path in models]  # now: they may be made again meanwhile
         places = [address(path, *beside(path)) for path in models]
         files = _model_files(models, places) | {sent[key]: path for key, path in shown.items()}
         job = {
@@ -75,8 +77,30 @@ def profile(
             **sent,
         }
         found = ship(device, job, files, policy.limit_s(len(models)), on_event)
+    _check_answer(found, device.name, len(models), images)
     _report(found, on_event)
-    return _records(found, models, device.name, policy, truth)
+    made = _records(found, models, device.name, policy, truth)
+    for record, measured in zip(made, hashes, strict=False):  # comparisons follow
+        record["artifact"]["sha256"] = measured
+    return made
+
+
+def _check_answer(found: Mapping[str, Any], device: str, models: int, images: Path | None) -> None:
+    """See that as much was answered as was asked for."""
+    asked = {"models": models, "comparisons": max(0, models - 1)}
+    counts: list[tuple[str, int | None, int | None]]
+    counts = [(key, len(found[key]), count) for key, count in asked.items()]
+    shown = None if images is None else len(_array(images))
+    for one in found["models"]:
+        said = one["accuracy"]
+        counts.append(("predictions", len(said["predictions"]) if said else None, shown))
+    for what, there, expected in counts:
+        if there != expected:
+            raise DeviceError(
+                f"{device}: its agent answered with {there} {what}; expected {expected}. What "
+                "answers there is not edgekd's agent, or is broken: edgekd device doctor looks "
+                "closer."
+            )
 
 
 def _records(
@@ -115,6 +139,20 @@ def called(models: Sequence[Path]) -> list[str]:
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return names
+
+
+def _hash(path: Path) -> str:
+    """Of a model's file, before it is sent.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}. Expected a model's file that you may read."
+        ) from error
 
 
 def _shown(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgekd import plugins
@@ -10,6 +11,8 @@ from edgekd.errors import UnknownNameError, UsageError
 
 CLOCKS = ("inference", "end_to_end", "compute")
 AT_LEAST_1 = ("batch_size", "blocks", "block_runs")
+AT_MOST = {"threads": 1024, "batch_size": 65536}
+"""More runs nowhere, and takes a machine's memory."""
 NEVER_BELOW_0 = ("threads", "min_seconds", "seed", "sustained_s", "wait_s", "idle_s")
 ALWAYS_ABOVE_0 = ("max_seconds", "timeout_s", "sustained_row_s", "energy_s")
 PROVIDERS = {"ort": "CPUExecutionProvider", "openvino": "CPU", "trt": "GPU"}
@@ -76,6 +79,9 @@ class Policy:
             )
         low = [(name, "at least 1") for name in AT_LEAST_1 if getattr(self, name) < 1]
         low += [(name, "at least 0") for name in NEVER_BELOW_0 if getattr(self, name) < 0]
+        low += [(n, f"at most {most:,}") for n, most in AT_MOST.items() if getattr(self, n) > most]
+        times = [name for name in ALWAYS_ABOVE_0 if not math.isfinite(getattr(self, name))]
+        low += [(name, "a number") for name in times]
         low += [(name, "more than 0") for name in ALWAYS_ABOVE_0 if getattr(self, name) <= 0]
         for name, expected in low:
             raise UsageError(f"{name} is {getattr(self, name)}; expected {expected}.")

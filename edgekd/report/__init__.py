@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekd.claims import claim_name
 from edgekd.files import write_text
 from edgekd.report.collect import collect
 from edgekd.report.page import render_page
@@ -30,6 +31,7 @@ def write(folder: Path, out_dir: Path | None = None) -> dict[str, Path]:
         "markdown": (out / "report.md", render_markdown(view)),
         "json": (out / "report.json", render_json(view)),
     }
-    for path, text in texts.values():
-        write_text(path, text)
+    with claim_name(texts["html"][0], "report"):
+        for path, text in texts.values():
+            write_text(path, text)
     return {kind: path for kind, (path, _) in texts.items()}

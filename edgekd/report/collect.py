@@ -21,11 +21,21 @@ from edgekd.report.privacy import (
     shareable_toml,
     without_machine,
 )
-from edgekd.report.reading import devices_in, others_in, own_file, read_json, readable
+from edgekd.report.reading import (
+    devices_in,
+    entries_in,
+    others_in,
+    own_file,
+    read_json,
+    readable,
+)
 from edgekd.report.results import results_from
 from edgekd.report.standing import settled, training_name
 from edgekd.report.view import ArtifactView, RunView, Training, dig, role_rank
+from edgekd.schema import COMPARE, PROOF, RECORD, RUN, SCOUT
 
+OWN = {"run": RUN, "scout": SCOUT, "compare": COMPARE}
+"""Files that have a name of their own, and what they are."""
 DEPTH = 2
 """How many folders deep an artifact may lie: ``run/student/onnx``."""
 
@@ -44,9 +54,9 @@ def collect(folder: Path) -> RunView:
         )
     folders = list(_folders(folder, DEPTH + 1))
     profile = folder / "profile.json"
-    content = read_json(profile)
+    content = entries_in(read_json(profile), profile)
     others = others_in(folder, content)
-    files = {name: own_file(folder / f"{name}.json") for name in ("run", "scout", "compare")}
+    files = {name: own_file(folder / f"{name}.json", schema) for name, schema in OWN.items()}
     measured = measured_from(
         profile, content, others, _proofs(folder, folders), devices_in(files.values())
     )
@@ -122,9 +132,9 @@ def _proofs(root: Path, folders: list[Path]) -> Iterator[Any]:
             continue
         view = ArtifactView("", sha256(folder / MANIFEST), read_manifest(folder))
         for file in sorted((folder / "proof").glob("*.json")):
-            proof = read_json(file)
+            proof = PROOF.shown(read_json(file), file)
             if dig(proof, "model_sha256") in view.hashes:
-                yield dig(proof, "record")
+                yield RECORD.shown(dig(proof, "record"), file)
 
 
 def _trainings(
@@ -156,7 +166,7 @@ def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
         for line in lines:
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict):
                 yield shareable(entry)

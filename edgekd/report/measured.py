@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import UsageError
+from edgekd.hiding import nickname
 from edgekd.report.addresses import Addresses, addresses_in
 from edgekd.report.pictures import checked_png
 from edgekd.report.privacy import (
@@ -75,7 +76,8 @@ def measured_from(
 
 
 def _subject(entry: Entry) -> tuple[str, str]:
-    return str(dig(entry, "artifact", "sha256")), str(dig(entry, "device", "profile"))
+    """Proofs, which go where artifacts go, have nicknames in place of addresses."""
+    return str(dig(entry, "artifact", "sha256")), nickname(str(dig(entry, "device", "profile")))
 
 
 def _clean(entry: Entry, addresses: Addresses) -> Entry:

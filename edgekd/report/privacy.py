@@ -12,6 +12,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from edgekd.hiding import unmarked
+
 PRIVATE_KEYS = frozenset(
     {"host", "hostname", "node", "user", "username", "home", "cwd", "serial", "owner", "address"}
 )
@@ -93,7 +95,7 @@ def _around(text: str, names: Iterable[str]) -> str:
 
 def shareable_text(text: str) -> str:
     """The text with each absolute path cut down to its last name."""
-    text = whole(text)
+    text = unmarked(whole(text))
     if _ABSOLUTE.match(text) and not re.search(r"\s[/~\\]", text):
         return _last(text)
     return _INSIDE.sub(lambda found: _last(found.group()), text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgekd import files
 from edgekd.errors import UsageError
 from edgekd.report.view import count, dig
+from edgekd.schema import RECORD, Schema
 
 KINDS = (("timing", "artifact"), ("comparison",), ("failure",))
 """The tables that make an entry a measurement, a comparison or a failure."""
@@ -36,16 +37,28 @@ def others_in(folder: Path, known: Any) -> list[Entry]:
     return found[before:]
 
 
-def own_file(file: Path) -> dict[str, Any]:
+def entries_in(content: Any, file: Path) -> Any:
+    """What a file of edgekd profile's holds, each entry as it would be written today.
+
+    Raises:
+        UsageError: one is of a newer edgekd.
+    """
+    if isinstance(content, list):
+        return [RECORD.shown(entry, file) for entry in content]
+    return RECORD.shown(content, file)
+
+
+def own_file(file: Path, schema: Schema) -> dict[str, Any]:
     """What a file with a name of its own says; empty where there is none.
 
     Raises:
-        UsageError: it cannot be read, or holds no table.
+        UsageError: it cannot be read, holds no table, or is of a newer edgekd.
     """
     content = read_json(file)
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"{file} is not a table, but {type(content).__name__}. Run again.")
-    return content or {}
+    checked: dict[str, Any] = schema.shown(content or {}, file)
+    return checked
 
 
 def devices_in(files: Iterable[Entry]) -> list[str]:
@@ -63,8 +76,8 @@ def read_json(file: Path) -> Any:
     if not file.is_file():
         return None
     try:
-        return json.loads(readable(file).read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+        return files.read_json(readable(file))
+    except ValueError as error:
         raise UsageError(
             f"{file} is not valid JSON: {error}. "
             "Move it away, or run the stage that wrote it again."
@@ -87,7 +100,9 @@ def _entries(file: Path) -> list[Entry]:
     except (OSError, UsageError):
         return []
     entries: list[Any] = content if isinstance(content, list) else [content]
-    return entries if all(map(_is_entry, entries)) else []
+    if not all(map(_is_entry, entries)):
+        return []
+    return [RECORD.shown(entry, file) for entry in entries]
 
 
 def _is_entry(entry: Any) -> bool:

@@ -146,7 +146,11 @@ def _noted(words: str, note: str) -> str:
     return _escape(words + (f" ({note})" if note else "").replace("\n", "; "))
 
 
+_SPECIAL = re.compile(r"([\\`*_\[\]|~#!@$]|:(?=/)|(?<=\bwww)\.)", re.IGNORECASE)
+"""What Markdown obeys; and what makes a link, a mention or a formula of a name."""
+
+
 def _escape(value: Any) -> str:
     """Text that Markdown and HTML leave as it is, in one line."""
-    escaped = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", plain(value))
+    escaped = _SPECIAL.sub(r"\\\1", plain(value))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -17,7 +17,8 @@ from typing import Any
 
 from edgekd import __version__
 from edgekd.devices import AGENT
-from edgekd.files import cache_folder, write_json
+from edgekd.errors import UsageError
+from edgekd.files import cache_folder, read_json, write_json
 from edgekd.profiling import Policy
 from edgekd.scouting.efforts import Effort
 from edgekd.scouting.ranking import Entry
@@ -120,13 +121,16 @@ class Store:
         text = json.dumps(around, sort_keys=True)
         self.folder = cache_folder("scouts") / hashlib.sha256(text.encode()).hexdigest()[:16]
         self._around, self._classes = around, classes
+        self._refused: dict[str, str] = {}
+        self.unkept = ""
+        """Why nothing is kept, where the user's cache cannot be written."""
 
     def find(self, entry: Entry, effort: Effort) -> Kept | None:
         """The most thorough measurement that is thorough enough; a damaged file is none."""
         found = []
         for file in sorted(self.folder.glob(f"{self._name(entry)}.*.json")):
             with suppress(ValueError, KeyError, TypeError, OSError):
-                said = json.loads(file.read_text("utf-8"))
+                said = read_json(file)
                 if not self._of(entry, said) or said["runs"] < effort.runs:
                     continue
                 if effort.energy and not said["energy"]:
@@ -146,15 +150,16 @@ class Store:
 
         The device's own releases are in the key, too, so that it is tried again after an update.
         """
+        self._refused[self._name(entry)] = why
         self._write(entry, REFUSED, {"why": why})
 
     def refused(self, entry: Entry) -> str | None:
         """Why an entry's file could not be written; None where nothing is known of that."""
         with suppress(ValueError, KeyError, TypeError, OSError):
             file = self.folder / f"{self._name(entry)}.{REFUSED}.json"
-            said = json.loads(file.read_text("utf-8"))
+            said = read_json(file)
             return str(said["why"]) if self._of(entry, said) else None
-        return None
+        return self._refused.get(self._name(entry))
 
     def forget(self, entries: Sequence[Entry]) -> None:
         """Delete what is kept of some, to measure them anew."""
@@ -163,16 +168,19 @@ class Store:
                 file.unlink(missing_ok=True)
 
     def _write(self, entry: Entry, name: str, said: Mapping[str, Any]) -> None:
-        beside = self.folder / "environment.json"
-        if not beside.is_file():
-            write_json(beside, self._around)
         about = {
             "name": entry.candidate.name,
             "size": entry.candidate.size,
             "macs": entry.candidate.macs,
             "precision": entry.precision,
         }
-        write_json(self.folder / f"{self._name(entry)}.{name}.json", {"entry": about, **said})
+        beside = self.folder / "environment.json"
+        try:
+            if not beside.is_file():
+                write_json(beside, self._around)
+            write_json(self.folder / f"{self._name(entry)}.{name}.json", {"entry": about, **said})
+        except UsageError as error:
+            self.unkept = str(error)
 
     @staticmethod
     def _of(entry: Entry, said: Mapping[str, Any]) -> bool:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import RecipeError, UsageError
+from edgekd.files import contents
 from edgekd.profiles import find_profile, profile_folders
 from edgekd.scouting.priors import Published
-from edgekd.strict import Rule, above, at_least, check_ranges, freeze
+from edgekd.strict import Rule, above, at_least, check_ranges, check_values, freeze
 
 KIND = "candidates"
 PERCENT: Rule = (lambda value: 0 <= value <= 100, "a percentage")
@@ -129,8 +130,9 @@ def read_space(name: str) -> Space:
     """
     path = find_profile(KIND, name)
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(contents(path).decode("utf-8"))
+        check_values(table)
+    except (OSError, ValueError, RecursionError, RecipeError) as error:
         raise RecipeError(f"cannot read the candidates in {path}: {error}.") from error
     try:
         return _space(path, table)

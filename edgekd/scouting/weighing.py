@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
 from edgekd.errors import UsageError
-from edgekd.files import cache_folder, write_json
+from edgekd.files import cache_folder, read_json, write_json
 from edgekd.scouting.releases import release
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _kept_in(name: str, classes: int) -> Path:
 def _read(file: Path) -> dict[int, Weight]:
     """What was weighed before; a damaged file is none."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
-        kept: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
+        kept: Mapping[str, Any] = read_json(file)
         return {int(size): Weight(**weight) for size, weight in kept.items()}
     return {}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from edgekd.errors import EdgeKDError
 from edgekd.scouting.keeping import Store
 from edgekd.scouting.ranking import Entry
+from edgekd.shortage import check_shortage
 
 Sketcher = Callable[[Entry, Path], Path]
 """Writes an entry's file with random weights into a folder."""
@@ -91,9 +92,10 @@ class Files:
         begun = self._begun.pop(entry.key, None)
         try:
             return begun.result() if begun else self.sketcher(entry, self.folder / entry.key)
-        except (OSError, MemoryError):
+        except OSError:
             raise
         except Exception as error:  # whatever an exporter raises: the others are measured
+            check_shortage(error)
             if isinstance(error.__cause__, OSError):
                 raise
             said = _sentence(error)

@@ -12,10 +12,12 @@ import torch
 
 from edgekd.errors import UsageError
 from edgekd.files import aside
+from edgekd.models import archives
+from edgekd.schema import CHECKPOINT
+from edgekd.structure import cut, shown
 from edgekd.trainer import collective
 from edgekd.world import world
 
-VERSION = 1
 NAME = "checkpoint.pt"
 
 
@@ -23,7 +25,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write the state and the generators' state; the file is whole or absent."""
     with aside(path) as draft, draft.open("wb") as file:
         try:
-            torch.save({"version": VERSION, **state, "generators": generators()}, file)
+            torch.save({**CHECKPOINT.head, **state, "generators": generators()}, file)
         except RuntimeError as error:  # torch hides what the system said behind a riddle
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
@@ -41,24 +43,47 @@ def load(path: Path, fingerprint: str) -> dict[str, Any] | None:
     if not collective.shared(path.is_file()):
         return None
     try:
-        state: dict[str, Any] = torch.load(_read(path), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        state: dict[str, Any] = archives.load(_read(path), whole=True)
+    except (pickle.UnpicklingError, ValueError) as error:
         raise UsageError(
-            f"the checkpoint {path} cannot be read; start again with --restart."
+            f"the checkpoint {path} cannot be read; start again with --restart. ({cut(str(error))})"
         ) from error
-    version = state.get("version") if isinstance(state, dict) else None
-    if version != VERSION:
+    state = CHECKPOINT.read(state, path)
+    if state.get("fingerprint") != fingerprint:
         raise UsageError(
-            f"the checkpoint {path} is of version {version}, this edgekd reads "
-            f"{VERSION}; finish with the edgekd that wrote it, or start again with --restart."
+            f"{path.parent} holds an unfinished training of another recipe or other data, or of an "
+            "edgekd that told trainings apart otherwise. Choose another --output, or start again "
+            "with --restart."
         )
-    if state["fingerprint"] != fingerprint:
+    try:
+        _check_counts(state)
+        set_generators(state["generators"])
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        first = cut(str(error).strip().partition("\n")[0], 120)
         raise UsageError(
-            f"{path.parent} holds an unfinished training of another recipe or other data. "
-            "Choose another --output, or start again with --restart."
-        )
-    set_generators(state["generators"])
+            f"the checkpoint {path} is not whole ({first}); start again with --restart."
+        ) from error
     return state
+
+
+def _check_counts(state: Mapping[str, Any]) -> None:
+    """Refuse what would be counted on from."""
+    for name, kind in (("step", int), ("summed", int), ("seconds", float)):
+        value = state[name]
+        if type(value) is not kind or not 0 <= value < 2**53:
+            raise ValueError(f"{name} is {shown(value)}")
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """Of which training a state is; ``None`` where there is none, or it cannot be read."""
+    if not path.is_file():  # opening a pipe waits for whoever writes into it
+        return None
+    try:
+        state = archives.load(path, mapped=True)
+    except (pickle.UnpicklingError, OSError, ValueError):
+        return None
+    found = state.get("fingerprint") if isinstance(state, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _read(path: Path) -> Path | BytesIO:

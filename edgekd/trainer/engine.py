@@ -189,14 +189,22 @@ class Engine:
         checkpoint.save(self._task.folder / checkpoint.NAME, state)
 
     def _restore(self) -> None:
-        state = checkpoint.load(self._task.folder / checkpoint.NAME, self._task.fingerprint)
+        file = self._task.folder / checkpoint.NAME
+        state = checkpoint.load(file, self._task.fingerprint)
         if state is None:
             return
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.step, self.summed = state["step"], state["summed"]
-        self.sums = [loss.to(self.accelerator.device) for loss in state["sums"]]
-        self._seconds_before = state["seconds"]
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            self.step, self.summed = state["step"], state["summed"]
+            self.sums = [loss.to(self.accelerator.device) for loss in state["sums"]]
+            self._seconds_before = state["seconds"]
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise UsageError(
+                f"the checkpoint {file} does not fit this training, as it was damaged or kept by "
+                f"an edgekd that trained otherwise ({first}). Start again with --restart."
+            ) from error
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own; the schedule follows from the step alone."""

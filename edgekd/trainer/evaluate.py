@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,8 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, without the single images."""
-        return {"top1": self.top1, "top5": self.top5, "loss": self.loss, "n": self.n}
+        loss = self.loss if math.isfinite(self.loss) else None  # JSON has no infinities
+        return {"top1": self.top1, "top5": self.top5, "loss": loss, "n": self.n}
 
 
 @torch.no_grad()

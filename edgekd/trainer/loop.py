@@ -35,7 +35,7 @@ Tell = Callable[[int, int, str], None]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came; the state is on disk."""
+    """A signal asked to end, whose number it holds; the state is on disk."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Trainer:
             for batch in self._pace.of(self._task.loaders.train.epoch(epoch, start)):
                 self.advance(batch)
                 if self.attend(self._ears.heard):
-                    raise Interrupted
+                    raise Interrupted(self._ears.number)
 
     @property
     def step(self) -> int:

@@ -37,11 +37,11 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
     if not path.is_file():
         return []
     kept = []
-    for line in path.read_text("utf-8").splitlines(keepends=True):
-        try:  # a kill may have cut the last line
+    for line in path.read_text("utf-8", "replace").splitlines(keepends=True):
+        try:  # a kill may have cut the last line, and a power cut left anything there
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except ValueError:
+        except (ValueError, LookupError, TypeError, RecursionError):
             break
     return kept
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import shutil
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekd.data import Indices
+from edgekd.files import held_folder
 
 Words = NDArray[np.uint64]
 
@@ -146,15 +147,17 @@ def _mixed(words: Words) -> Words:
 
 def _make(path: Path, size: int) -> None:
     """A file of zeros that takes no space, whole at once; one that another made meanwhile stays."""
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".draft.")
+    private, held = held_folder(path.parent)  # where a kill leaves it, a sweep takes it away
     try:
-        os.ftruncate(descriptor, size)
+        draft = private / path.name
+        with draft.open("wb") as file:
+            file.truncate(size)
         try:
             os.link(draft, path)
         except FileExistsError:
             pass
         except OSError:  # a file system without links
-            Path(draft).replace(path)
+            draft.replace(path)
     finally:
-        os.close(descriptor)
-        Path(draft).unlink(missing_ok=True)
+        shutil.rmtree(private, ignore_errors=True)
+        os.close(held)

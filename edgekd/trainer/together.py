@@ -140,7 +140,7 @@ class Together:
         if self._asker is not None and (step + 1) % self._log_steps == 0:
             self._asker.hits()  # which writes what a GPU has sent
         if stopping:
-            raise Interrupted
+            raise Interrupted(self._ears.number)
         return True
 
     def _ask(self, batch: Batch, due: Sequence[_Seat]) -> Features | None:

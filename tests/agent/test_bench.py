@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from edgekd.agent import summary
 from edgekd.agent.bench import Entrant, measure, order
-from edgekd.agent.race import Race, Rules
+from edgekd.agent.race import MOST_RUNS, Race, Rules, Sample, WarmUp
+from edgekd.devices._listening import MOST_LINE
 from tests.agent.fake_time import MS, Fake, Machine, entrant, jitter
 
 RULES = Rules(min_seconds=1.0, max_seconds=8.0)
+WARM = WarmUp(10, "")
 
 
 def race(rules: Rules, machine: Machine, *sessions: Fake) -> Race:
@@ -104,6 +107,18 @@ def test_a_model_that_never_settles_is_printed_as_unstable() -> None:
     assert verdict["state"] in ("unstable", "bimodal")
     assert any(text.startswith("unstable, +-") for text in verdict["reasons"])
     assert summary.timing(found, 0)["median"]["value"] is not None
+
+
+def test_what_is_said_of_all_runs_fits_into_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST_RUNS * 60 < MOST_LINE
+    run = Sample(10**13, 10**9, 10**9, True, 10**4)  # of hours of runs of a second
+    line = json.dumps(summary.samples(Race([[Sample(0, 0, 0, True, 0)] + [run] * 99], WARM), 0))
+    assert len(line) < 60 * 100
+    machine = Machine()
+    rules = Rules(min_seconds=1, max_seconds=30, tolerance=0)
+    monkeypatch.setattr("edgekd.agent.race.MOST_RUNS", 3_000)
+    found = race(rules, machine, Fake("a", machine, jitter(1, 0.1)))
+    assert 3_000 <= len(found.samples[0]) < 5_000
 
 
 def test_a_slow_model_is_measured_within_the_cap_and_says_what_is_missing() -> None:

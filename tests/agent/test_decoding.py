@@ -47,7 +47,7 @@ def same(data: bytes, how: Preprocess) -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "odd"])
-@pytest.mark.parametrize("crop_pct", [0.875, 0.9, 1.0])
+@pytest.mark.parametrize("crop_pct", [0.875, 0.9, 1.0, 1.15])
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (96, 31), (53, 87)])
 def test_sizes_and_crops(size: tuple[int, int], crop_pct: float, interpolation: str) -> None:
     how = Preprocess(size, (0.5,) * 3, (0.5,) * 3, interpolation, crop_pct)
@@ -77,8 +77,8 @@ def test_modes_and_orientations(name: str) -> None:
 
 def test_what_the_preprocessing_leaves_out_is_as_usual() -> None:
     assert Fit.from_table({"mean": [0, 0, 0]}, (32, 24)) == Fit((32, 24), "bilinear", 1.0)
-    with pytest.raises(AgentError, match=r"'crop_pct': 1\.5.*above 0, up to 1"):
-        Fit.from_table({"crop_pct": 1.5}, (32, 24))
+    with pytest.raises(AgentError, match=r"'crop_pct': -1\.5.*above 0"):
+        Fit.from_table({"crop_pct": -1.5}, (32, 24))
 
 
 def test_a_broken_image_is_a_sentence() -> None:

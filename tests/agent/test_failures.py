@@ -6,6 +6,7 @@ import ctypes
 import platform
 import shutil
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,26 @@ def test_exit_codes(code: int, kind: str, words: str) -> None:
     assert found == kind
     assert words in text
     assert "ort with net.onnx" in text
+
+
+def test_lines_of_sources_are_left_out() -> None:
+    try:
+        try:
+            np.empty((10**6,) * 3)
+        except MemoryError as error:
+            raise ValueError("7") from error
+    except ValueError:
+        text = crash(1, f"a warning\n{traceback.format_exc()}")[1]
+    first, then = (
+        "Unable to allocate",
+        "was the direct cause of the following exception: / ValueError: 7",
+    )
+    assert "It said: a warning / " in text
+    assert first in text
+    assert then in text
+    assert "Traceback" not in text
+    assert "File" not in text
+    assert "raise" not in text
 
 
 def test_unknown_memory_is_not_invented() -> None:

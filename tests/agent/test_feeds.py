@@ -85,6 +85,17 @@ def test_crops_are_seeded_pieces_of_the_photographs() -> None:
     assert feeds.crops(photos, large, 1, seed=1).shape == (1, 100, 90, 3)
 
 
+class Unread:
+    """Photographs that nobody may look at."""
+
+    shape, dtype = (1, 4, 4, 3), np.uint8
+
+
+def test_crops_beyond_all_memory_are_refused_before_any_is_made() -> None:
+    with pytest.raises(MemoryError):
+        feeds.crops(Unread(), ImageInput("x", "uint8", True, None, 10**3, 10**3), 10**12, seed=1)
+
+
 def test_a_pool_cycles_through_few_images() -> None:
     images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1) * np.ones((1, 8, 6, 3), np.uint8)
     found = feeds.pool(images, feeds.image_input([NHWC], None, "m"), 2, Normalise())

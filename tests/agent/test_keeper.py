@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.agent import locking, turns
+from edgekd.agent import keeper, locking, turns
 from edgekd.agent.__main__ import ABANDONED
 from edgekd.agent.children import HELD
 from edgekd.agent.failures import AgentError
@@ -248,6 +250,24 @@ def test_no_room_for_events(folder: Path) -> None:
     assert (heard[-1]["event"], heard[-1]["kind"]) == ("error", "disk")
     assert "--folder /other/place" in heard[-1]["message"]
     assert events(job) == heard[1:-1]
+
+
+def test_a_disk_that_cannot_be_written_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that could not even say why it ended was not killed for its memory."""
+
+    def refused(**_: object) -> object:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    run = tmp_path / "run-0"
+    run.mkdir()
+    assert keeper._why(run).kind == "killed"
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    why = keeper._why(run)
+    assert why.kind == "disk"
+    assert "cannot be written to" in str(why)
+    assert "Read-only file system" in str(why)
 
 
 def test_what_a_system_refuses_is_told_in_its_own_words(folder: Path) -> None:

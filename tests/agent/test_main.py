@@ -154,7 +154,7 @@ def test_a_corrupt_model_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"nothing")
     code, events = run_agent(write_job(tmp_path, ["a.onnx"]), tmp_path)
     assert (code, events[-1]["kind"]) == (1, "model")
-    assert "cannot load a.onnx: the file is not a whole ONNX model" in events[-1]["message"]
+    assert "a.onnx is not a whole ONNX model. Export it again" in events[-1]["message"]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgekd.agent import onnx_file
 from edgekd.agent.failures import AgentError
-from edgekd.agent.onnx_file import OnnxFile, read_onnx
+from edgekd.agent.onnx_file import OnnxFile, check_weights, read_onnx
 
 
 @pytest.mark.parametrize("version", [9, 18, 200])  # 200 takes two bytes
@@ -44,6 +45,64 @@ def test_a_file_cut_anywhere_is_refused(tiny: Mapping[str, Any], tmp_path: Path)
 def test_what_is_no_model(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
     with pytest.raises(AgentError, match="Export it again, or copy it again"):
+        read_onnx(tmp_path / "a.onnx")
+
+
+def field(number: int, data: bytes) -> bytes:
+    """A message or a text of less than 128 bytes, as protobuf writes it."""
+    return bytes([8 * number + 2, len(data)]) + data
+
+
+def holding(tensor: bytes) -> bytes:
+    """A model with a tensor in it."""
+    return field(7, field(5, tensor)) + field(8, b"\x10\x12")
+
+
+AWAY = field(1, b"location") + field(2, b"../secret.bin")
+TAG = 8 * 13 + 2
+
+
+@pytest.mark.parametrize(
+    "after",
+    [b"", b"\x08\x05", b"\x10\x05", b"\x09" + bytes(8), b"\x0d" + bytes(4), b"\x9a\x00\x00"],
+    ids=[
+        "nothing",
+        "a number for the key",
+        "one for the value",
+        "8 bytes",
+        "4 bytes",
+        "a longer tag",
+    ],
+)
+def test_a_place_is_what_protobuf_reads(after: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(holding(field(13, AWAY + after)))
+    [seen] = onnx.load(tmp_path / "a.onnx", load_external_data=False).graph.initializer
+    assert seen.external_data[0].key == "location"
+    with pytest.raises(AgentError, match="says that its weights are in"):
+        check_weights(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("more", [1, 2**5, 2**30])  # times 2**32, which a runtime cuts off
+def test_fields_of_more_than_32_bits_are_refused(more: int, tmp_path: Path) -> None:
+    tag, digits = TAG + (more << 32), b""
+    while tag > 127:
+        tag, digits = tag >> 7, digits + bytes([tag & 127 | 128])
+    tensor = digits + bytes([tag, len(AWAY)]) + AWAY
+    (tmp_path / "a.onnx").write_bytes(holding(tensor))
+    with pytest.raises(AgentError, match="is not a whole ONNX model"):
+        check_weights(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("count", [20, 30])
+def test_packed_numbers_count_as_fields(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_file, "MOST_FIELDS", 30)
+    (tmp_path / "a.onnx").write_bytes(holding(field(1, b"\x01" * count)))
+    if count == 20:
+        assert read_onnx(tmp_path / "a.onnx").opset == 18
+        return
+    with pytest.raises(AgentError, match="is not a whole ONNX model"):
         read_onnx(tmp_path / "a.onnx")
 
 

@@ -196,7 +196,9 @@ def test_weights_that_did_not_come_along(tiny: Mapping[str, Any], tmp_path: Path
     onnx.save(model, target, save_as_external_data=True, location=beside, size_threshold=0)
     assert opened(target).info["provider"] == "CPU (f32)"
     (tmp_path / beside).unlink()
-    with pytest.raises(AgentError, match="weights are in a second file that did not come along"):
+    with pytest.raises(
+        AgentError, match=r"in a second file, 'split\.onnx\.data', which is not beside"
+    ):
         opened(target)
 
 

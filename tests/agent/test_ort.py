@@ -84,7 +84,7 @@ def test_a_fall_back_is_refused(
 def test_a_corrupt_file(tmp_path: Path) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"this is not a model" * 10)
-    with pytest.raises(AgentError, match=r"cannot load bad.onnx: the file is not a whole ONNX"):
+    with pytest.raises(AgentError, match=r"bad.onnx is not a whole ONNX model. Export it again"):
         opened(path)
 
 
@@ -103,6 +103,34 @@ def test_a_model_from_the_future(tiny: Mapping[str, Any], tmp_path: Path) -> Non
         opened(tmp_path / "new.onnx")
 
 
+@pytest.mark.parametrize("name", ["model.bin", "model", "model.ONNX", "model.ort.pb"])
+def test_weights_elsewhere_are_refused_whatever_the_file_is_called(
+    name: str, tiny: Mapping[str, Any], tmp_path: Path
+) -> None:
+    """ONNX Runtime reads a file of any name as ONNX, but for its own format's."""
+    (tmp_path / "inner").mkdir()
+    model = onnx.load(tiny["classifier"](tmp_path / "a.onnx"))
+    onnx.save(
+        model, tmp_path / "made", save_as_external_data=True, location="secret", size_threshold=0
+    )
+    model = onnx.load(tmp_path / "made", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../secret"
+    (tmp_path / "inner" / name).write_bytes(model.SerializeToString())
+    with pytest.raises(AgentError, match=r"its weights are in '../secret', which is not a file be"):
+        ORT.prepare(tmp_path / "inner" / name, OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["model.ort", "model.ORT"])
+def test_onnx_runtime_s_own_format_is_not_taken_for_onnx(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"....ORTM, which is no protobuf")
+    assert ORT.prepare(tmp_path / name, OPTIONS) == tmp_path / name
+    with pytest.raises(AgentError, match=r"ONNX Runtime .* cannot load model"):
+        opened(tmp_path / name)
+
+
 def test_weights_that_did_not_come_along(tiny: Mapping[str, Any], tmp_path: Path) -> None:
     model = onnx.load(tiny["classifier"](tmp_path / "a.onnx"))
     target = tmp_path / "split.onnx"
@@ -111,7 +139,10 @@ def test_weights_that_did_not_come_along(tiny: Mapping[str, Any], tmp_path: Path
     )
     assert opened(target).info["provider"] == "CPUExecutionProvider"
     (tmp_path / "split.onnx.data").unlink()
-    with pytest.raises(AgentError, match="weights are in a second file that did not come along"):
+    with pytest.raises(
+        AgentError,
+        match=r"has its weights in a second file, .split.onnx.data., which is not beside it",
+    ):
         opened(target)
 
 

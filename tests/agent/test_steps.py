@@ -19,7 +19,7 @@ from edgekd.agent.job import Job
 
 POLICY = {
     "batch_size": 2, "threads": 1, "spinning": False, "provider": "CPUExecutionProvider",
-    "input": "random", "image_size": None, "seed": 0,
+    "input": "random", "image_size": None, "seed": 0, "max_seconds": 30.0,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,11 +244,17 @@ def test_what_a_manifest_holds_instead_breaks_no_card(make: Make, count: int) ->
     manifest = json.loads((path / "manifest.json").read_text())
     ways = [way for way in leaves(manifest) if way[0] not in ("schema_version", "kind", "files")]
     assert len(ways) > 60
+    written = refused = 0
     for place, way in enumerate(ways):
         for value in odd_values(place, count):
             odd = json.dumps(changed(manifest, *way, value=value))
             (path / "manifest.json").write_text(odd)
-            assert card_of(path)
+            try:
+                written += bool(card_of(path))
+            except ArtifactError as error:
+                refused += bool(re.search("is not a whole manifest|holds NaN", str(error)))
+    assert written + refused == len(ways) * count
+    assert min(written, refused) > len(ways) / 4
 
 
 @pytest.mark.parametrize("count", EACH)

@@ -211,6 +211,7 @@ def test_an_environment_is_offered_to_a_person(
     ("arguments", "says"),
     [
         (["add", "../it", "me@it", "--offline", "--profile", "none"], "cannot be called"),
+        (["add", 65 * "a", "me@it", "--offline", "--profile", "none"], "64 at most, such as pi5"),
         (["add", "it", "me@it", "--offline"], "--profile KIND"),
         (["add", "it", "nowhere-at-all"], "there is no device 'nowhere-at-all'"),
         (["add", "it", "localhost"], "A machine of that name: ssh://localhost"),

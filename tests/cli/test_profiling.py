@@ -27,6 +27,24 @@ SCHEMA = json.loads((Path(package.__file__).parent / "profile.schema.json").read
 QUICK = ["--max-seconds", "0.5", "--threads", "1"]
 
 
+@pytest.mark.parametrize("text", ["my notes", "{}", "[]x", '[{"schema_version": 1}, 3]'])
+def test_a_file_that_is_no_measurement_stays(text: str, edgekd: Command, tmp_path: Path) -> None:
+    model, out = classifier(tmp_path / "a.onnx"), tmp_path / "notes.json"
+    out.write_text(text)
+    answer = edgekd("profile", model, *QUICK, "-o", out)
+    assert answer.code == 2
+    assert f"{out} is there already, and is no measurement of edgekd profile" in answer.err
+    assert out.read_text() == text
+
+
+def test_an_earlier_measurement_is_replaced(edgekd: Command, tmp_path: Path) -> None:
+    model, out = classifier(tmp_path / "a.onnx"), tmp_path / "profile.json"
+    for text in ("", '[{"failure": {}}]'):
+        out.write_text(text)
+        assert edgekd("profile", model, *QUICK, "-o", out).code == 0
+        assert json.loads(out.read_text())[0]["timing"]
+
+
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Puts devices of the user's own on the shelf."""

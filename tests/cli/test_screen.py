@@ -18,7 +18,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """A terminal of 80 columns that remembers."""
     heard = io.StringIO()
 
-    def console(stderr: bool) -> Console:
+    def console(file: object, *, stderr: bool) -> Console:
         assert stderr
         return Console(file=heard, force_terminal=True, width=80, height=30, legacy_windows=False)
 

@@ -6,13 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from runpy import run_path
 
+import click
 import pytest
 
-from edgekd.cli._signals import Asked
+from edgekd.cli import _signals
+from edgekd.cli._signals import Asked, number_of
+from edgekd.trainer.signals import Ears
 
 TINY = run_path(str(Path(__file__).parents[1] / "agent" / "tiny_models.py"))
 classifier: Callable[..., Path] = TINY["classifier"]
@@ -66,16 +71,105 @@ def workers(folder: Path) -> list[str]:
 
 
 def test_a_second_signal_does_not_cut_short_what_is_put_away() -> None:
-    asked, put_away = Asked(), False
-    with asked.listening():
+    heard: list[BaseException] = []
+    with Asked().listening():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-        except KeyboardInterrupt:
-            os.kill(os.getpid(), signal.SIGHUP)
-            put_away = True
-    assert put_away
-    assert asked.exit_code == 143
+        except KeyboardInterrupt as stopped:
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            heard.append(stopped)
+    assert number_of(heard[0]) == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_insists_is_not_made_to_wait(number: signal.Signals) -> None:
+    child = os.fork()
+    if child == 0:
+        with Asked().listening():
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+            _signals.INSISTING_S = 0.0
+            os.kill(os.getpid(), number)
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + number
+
+
+def test_a_thread_that_hangs_at_the_end_is_not_waited_for_twice() -> None:
+    program = (
+        "import signal, threading, time\nimport edgekd.cli\nfrom edgekd.__main__ import main\n"
+        "def hang():\n"
+        "    while signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:\n        time.sleep(0.01)\n"
+        "    print('ended', flush=True)\n    time.sleep(100)\n"
+        "edgekd.cli.main = lambda: threading.Thread(target=hang).start()\nmain()\n"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ended\n"
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == 143
+
+
+def test_a_signal_where_nothing_can_be_raised_is_heard_a_moment_later(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As it comes while something is collected; Python would print a traceback and go on."""
+
+    class Collected:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    found: list[BaseException] = []
+    with Asked().listening():
+        try:
+            Collected()
+            time.sleep(10)
+        except KeyboardInterrupt as stopped:
+            found.append(stopped)
+    assert number_of(found[0]) == signal.SIGHUP
+    assert capfd.readouterr().err == ""
+
+
+def test_the_code_is_what_was_decided_also_where_a_text_was_run(tmp_path: Path) -> None:
+    """Python would end by SIGINT, whatever the signal was and whatever was done about it."""
+    program = (
+        "import os, signal, sys\nfrom edgekd.cli._signals import Asked, settle\n"
+        "try:\n    with Asked().listening():\n"
+        "        exec('os.kill(os.getpid(), signal.SIGTERM)')\n"
+        "except KeyboardInterrupt:\n    settle() if sys.argv[1:] else None\nsys.exit(143)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    root = str(Path(__file__).parents[2])
+    command, env = [sys.executable, "-m", "program"], {**os.environ, "PYTHONPATH": root}
+    ends = [subprocess.run([*command, *more], cwd=tmp_path, env=env) for more in ([], ["settled"])]
+    assert [ended.returncode for ended in ends] == [-signal.SIGINT, 143]
+
+
+def test_the_signal_behind_what_is_raised_around_it() -> None:
+    aborted = click.Abort()
+    aborted.__cause__ = KeyboardInterrupt(signal.SIGTERM)
+    assert number_of(aborted) == signal.SIGTERM
+    assert number_of(KeyboardInterrupt()) == number_of(click.Abort()) == signal.SIGINT
+
+
+def test_ears_leave_alone_what_is_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ears = Ears()
+    try:
+        with ears.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not ears.heard
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

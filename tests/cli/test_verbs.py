@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -317,6 +318,63 @@ def test_the_shell_completes_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout.split(",")[-1].strip() == "distill"
 
 
+def test_what_lies_among_the_users_own_files_is_listed_or_told(
+    edgekd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "edgekd/recipes"
+    folder.mkdir(parents=True)
+    (folder / "bytes.toml").write_bytes(b"\xff\xfe")
+    (folder / "folder.toml").mkdir()
+    (folder / "long.toml").write_text("# " + 5000 * "a")
+    (folder / "good.toml").write_text("# of mine\n")
+    (folder / "circle.toml").symlink_to(folder / "circle.toml")
+    os.mkfifo(folder / "pipe.toml")
+    answer = edgekd("list", "recipe")
+    assert answer.code == 0
+    for words in ("of mine", "bytes.toml is no text", "it is a folder", "it is no plain file"):
+        assert words in " ".join(answer.out.split())
+    assert 300 * "a" not in "".join(answer.out.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["teach", "--teacher", "resnet8"],
+        ["run", "--teacher", "resnet14", "--student", "resnet8"],
+        ["compare", "--teacher", "TAUGHT", "--student", "resnet8", "--method", "ce"],
+        ["export", "TAUGHT"],
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_an_output_that_leads_to_itself(
+    words: list[str], edgekd: Command, taught: Path, tmp_path: Path
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    data = [] if words[0] == "export" else ["--data", "digits", "--size", "8", "--limit", "100"]
+    answer = edgekd(*[str(taught) if w == "TAUGHT" else w for w in words], *data, "-o", loop)
+    assert answer.code == 2
+    assert "cannot write" in answer.err
+    assert "Traceback" not in answer.err
+    assert loop.is_symlink()
+
+
+def test_weights_of_a_student_that_are_a_pipe(
+    edgekd: Command, taught: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "f.pth")
+    data = ["--data", "digits", "--size", "8", "--limit", "100", "-o", tmp_path / "out"]
+    for weights, said in (
+        (str(tmp_path / "f.pth"), "is a pipe or a device"),
+        (300 * "x", "File name too long. Correct the path"),
+    ):
+        student = f"resnet8:{weights}"
+        answer = edgekd("distill", "--teacher", taught, "--student", student, *data)
+        assert answer.code == 2
+        assert said in " ".join(answer.err.split())
+
+
 # ---- codes ----
 
 ERRORS: list[tuple[BaseException, int, str]] = [
@@ -324,7 +382,12 @@ ERRORS: list[tuple[BaseException, int, str]] = [
     (DeviceError("gone"), 1, "edgekd: gone"),
     (EdgeKDError("what"), 1, "edgekd: what"),
     (DataError("no images"), 2, "edgekd: no images"),
-    (OSError(5, "Input/output error", "x.png"), 1, "edgekd: [Errno 5] Input/output error: 'x.png'"),
+    (
+        OSError(5, "Input/output error", "x.png"),
+        1,
+        "edgekd: x.png: Input/output error. "
+        "Look at its path, its permissions and the disk it is on.",
+    ),
     (KeyboardInterrupt(), 130, "edgekd: stopped."),
     (
         Interrupted(),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgekd.data._places import Places, natural
 from edgekd.data.folder import folder
 from edgekd.errors import DataError
 from edgekd.loading import check_labels, open_splits
@@ -70,3 +71,43 @@ def test_an_image_that_is_written_anew_has_another_stamp(tmp_path: Path, kind: s
     assert same == ([False] * 6 if kind == "tar" else [True, False, *[True] * 4])
     assert split.stamps() != whole
     assert split.digest() == names  # a training that was cut off goes on
+
+
+def test_a_number_may_have_more_digits_than_python_reads() -> None:
+    ones, twos = "1" * 5000, "2" * 5000
+    assert sorted([f"{twos}.png", f"{ones}.png", "9.png"], key=natural) == [
+        "9.png",
+        f"{ones}.png",
+        f"{twos}.png",
+    ]
+
+
+def test_an_image_of_a_tar_takes_no_more_memory_than_any(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"")
+    where = np.zeros(1, np.int64)
+    places = Places((tmp_path / "a.tar",), where, where, where + 2**40)
+    with pytest.raises(OSError, match="1,099,511,627,776 bytes; expected at most"):
+        places.read(0)
+
+
+@pytest.mark.parametrize("above", ["/etc", "../..", "/", "./"])
+def test_names_in_a_tar_lead_nowhere(above: str, tmp_path: Path) -> None:
+    """They name classes and images; nothing is unpacked."""
+    put(tmp_path / "here", "1.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for label in ("cat", "dog"):
+            info = tarfile.TarInfo(f"{above}/{label}/1.png")
+            info.size = (tmp_path / "here" / "1.png").stat().st_size
+            with (tmp_path / "here" / "1.png").open("rb") as file:
+                tar.addfile(info, file)
+    before = sorted(tmp_path.rglob("*"))
+    found = folder(str(tmp_path / "a.tar"))
+    assert found.labels == ("cat", "dog")
+    assert [found.splits["train"].image(row).size for row in (0, 1)] == [(8, 8), (8, 8)]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_classes_that_differ_in_case_alone_are_noted(tmp_path: Path) -> None:
+    """Letters of both cases may be meant, so that they are no error."""
+    put(tmp_path, *(f"{label}/{n}.png" for label in ("a", "A", "b") for n in range(4)))
+    assert open_splits(Data(str(tmp_path))).notes == ("classes that differ in case alone: A and a",)

@@ -89,6 +89,32 @@ def shares(logits: Any) -> Any:
     return powers / powers.sum(-1, keepdims=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.txt", ""),
+        ("labels.txt", None),
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", "{}"),
+        ("config.json", None),
+        ("model.onnx", "none"),
+        ("model.onnx", None),
+    ],
+)
+def test_a_folder_that_was_changed_is_told_in_a_line(
+    name: str, text: str | None, exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    (made.path / name).unlink()
+    if text is not None:
+        (made.path / name).write_text(text)
+    done = infer(sys.executable, made.path, digits)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.endswith("; is this folder whole?\n")
+
+
 @pytest.mark.parametrize("kind", ["fp32", "int8", "fp16", "float"])
 def test_it_answers_as_edgekd_with_numpy_and_the_runtime_alone(
     kind: str, exports: dict[str, Path], digits: Path, edge_python: Path, tmp_path: Path

@@ -50,7 +50,9 @@ def test_pixels_are_edgekds(
     pictures = payload("pictures")
     if not pillow:
         without(monkeypatch, "PIL")
-    for (tall, wide), size, crop in itertools.product(SIZES, [(8, 8), (24, 32)], [1.0, 0.875]):
+    for (tall, wide), size, crop in itertools.product(
+        SIZES, [(8, 8), (24, 32)], [1.0, 0.875, 1.15]
+    ):
         how = Preprocess(size, ZEROS, ONES, interpolation=filter_name, crop_pct=crop)
         pixels = photo(tall, wide)
         expected = np.asarray(fit(Image.fromarray(pixels), how))

@@ -109,7 +109,7 @@ def test_file_says_what_it_is(exported: Artifact, trained: Artifact) -> None:
     assert json.loads(said["size"]) == table["size"]
     assert json.loads(said["crop_pct"]) == table["crop_pct"]
     assert (said["interpolation"], said["layout"], said["dtype"]) == ("bilinear", "NHWC", "uint8")
-    assert said["parent"] == trained.sha256
+    assert said["weights"] == trained.manifest["files"]["model.safetensors"]["sha256"]
     assert said["exporter"].startswith("dynamo, torch ")
     assert "version" in said
     assert "images (batch, 32, 32, 3) uint8 RGB" in model.doc_string

@@ -127,8 +127,9 @@ def unreadable(tmp_path: Path) -> Path:
         ("ce + rtk", [], "vit_tiny_patch16_224", "feature maps of at least 2x2 places, got 1x1"),
         ("ce + kr", [], "vit_tiny_patch16_224", "feature maps of at least 2x2 places, got 1x1"),
         ("at(ce)", [], "resnet8", "changes nothing for the terms in its parentheses"),
-        ("ce + rtk", ["rtk.k=true"], "resnet8", "k must be a number, got True"),
-        ("ce + kd", ["kd.temperature=1" + 40 * "0"], "resnet8", "method 'kd': "),
+        ("ce + rtk", ["rtk.k=true"], "resnet8", "k must be a whole number, got True"),
+        ("ce + kd", ["kd.temperature='hot'"], "resnet8", "temperature must be a number, got 'hot'"),
+        ("ce + fitnet", ["fitnet.stage=1.5"], "resnet8", "stage must be a whole number, got 1.5"),
         ("ce + vid", ["vid.variance=1e300"], "resnet8", "method 'vid': "),
         (
             "ce + kd",

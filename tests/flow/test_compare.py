@@ -17,8 +17,10 @@ from edgekd.flow.compare import Comparison, compare, folder_of
 from edgekd.flow.training import Lesson, conclude, distill
 from edgekd.methods import Method
 from edgekd.recipe import Recipe, recipe_from
+from edgekd.schema import COMPARE
 from edgekd.trainer import Trained
 from tests.flow.conftest import TABLE, Heard
+from tests.keys import check_keys
 
 METHODS = ("ce + kd", "ce + 0.1*fitnet", "ce + 0.1*diffkd")
 
@@ -101,6 +103,7 @@ def test_all_seeds_together_where_they_share_an_order(
 def _check_figures(found: dict[str, Any], out: Path) -> None:
     written = json.loads((out / "compare.json").read_text())
     assert written == {key: value for key, value in found.items() if key != "report"}
+    check_keys(COMPARE, written)
     kd, alone = of(found, "ce + kd"), of(found, "ce")
     tests = [run["test"] for run in kd["runs"]]
     assert kd["test"]["mean"] == pytest.approx(sum(tests) / 2)

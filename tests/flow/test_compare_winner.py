@@ -13,6 +13,7 @@ import pytest
 from edgekd.flow.compare_leads import Right, accuracy, lead
 from edgekd.flow.compare_winner import looks_at, winner_of
 from edgekd.intervals import mean
+from edgekd.schema import COMPARE
 
 N = 2000
 
@@ -139,7 +140,7 @@ def test_looks_are_counted_by_their_seeds(tmp_path: Path) -> None:
     file = tmp_path / "compare.json"
     first = looks_at(file, [0, 1], "a")
     assert first == [{"seeds": [0, 1], "fingerprint": "a"}]
-    file.write_text(json.dumps({"looks": first}))
+    file.write_text(json.dumps({**COMPARE.head, "looks": first}))
     assert looks_at(file, [0, 1], "a") == first  # the same command again
     assert [look["seeds"] for look in looks_at(file, [0, 1, 2], "a")] == [[0, 1], [0, 1, 2]]
     assert len(looks_at(file, [0, 1, 2], "b")) == 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import ctypes
+import errno
 import json
+import os
 import runpy
 import shutil
 import sys
@@ -82,7 +84,7 @@ def test_what_was_found_of_an_artifact_is_kept_in_it(mission: Mission, tmp_path:
     record, _, _ = measure([made, Path(plain)], QUICK, truth=truth, watch=heard)
     (file,) = (made / "proof").iterdir()
     kept = json.loads(file.read_text())
-    assert (file.name, kept["record"]) == ("local.json", json.loads(json.dumps(record)))
+    assert (file.name, kept["record"]) == ("local.json", {**record, "command": None})
     assert kept["data"]["source"] == "digits"
     assert len(kept["predictions"]) == kept["images"]["n"] == record["accuracy"]["n"]
     assert [int(np.argmax(a)) for a in kept["answers"]] == kept["predictions"][
@@ -119,6 +121,49 @@ def test_a_proof_that_cannot_be_kept_loses_no_measurement(mission: Mission, tmp_
     (record,) = measure([made], QUICK, watch=heard)
     assert record["timing"]["n"] > 1
     assert [line for line in heard.said if "made: no proof was kept: cannot write" in line]
+
+
+class Exporting(Heard):
+    """Somebody else exports into the same folder, once the measurement has begun."""
+
+    def __init__(self, source: Path, out: Path) -> None:
+        super().__init__()
+        self._source, self._out, self._done = source, out, False
+
+    def progress(self, stage: str, done: int, total: int, note: str = "") -> None:
+        super().progress(stage, done, total, note)
+        if not self._done:
+            copied(self._source, self._out, noise=0.5)
+        self._done = True
+
+
+def test_what_was_made_again_meanwhile_gets_no_proof(mission: Mission, tmp_path: Path) -> None:
+    """What was measured is known by the file that was sent."""
+    made = copied(mission.folder / "student-onnx", tmp_path / "made")
+    before = sha256(made / "model.onnx")
+    heard = Exporting(mission.folder / "student-onnx", made)
+    (record,) = measure([made], QUICK, out=tmp_path / "profile.json", watch=heard)
+    assert heard.stages[0][1] < heard.stages[0][2]  # in the middle of it
+    assert before != sha256(made / "model.onnx")
+    assert record["artifact"]["sha256"] == before
+    assert json.loads((tmp_path / "profile.json").read_text()) == [record]
+    assert not (made / "proof").exists()
+    words = f"made: no proof was kept: {made} was made again while it was measured: model.onnx has"
+    assert [line for line in heard.said if line.startswith(words)]
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    mission: Mission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    file = Path(shutil.copy(mission.folder / "student-onnx" / "model.onnx", tmp_path / "m.onnx"))
+    monkeypatch.setattr("edgekd.profiling.sha256", refused)
+    with pytest.raises(
+        UsageError, match=rf"^cannot read {file}: Permission denied\. Expected a mod"
+    ):
+        measure([file], QUICK)
 
 
 REFUSED: list[tuple[str, str]] = [

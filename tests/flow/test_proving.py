@@ -13,6 +13,7 @@ from edgekd.artifact import Artifact
 from edgekd.errors import ArtifactError, EdgeKDError, UsageError
 from edgekd.files import sha256
 from edgekd.flow.proving import Proof, keep, read
+from edgekd.hiding import nickname
 from tests.flow.kept import DIGITS, artifact, record
 
 LOGITS = [[0.5, -1.25], [3.0, 2.0]]
@@ -65,12 +66,26 @@ def test_a_logit_that_is_no_number_is_kept_as_none(made: Path) -> None:
 
 def test_every_device_has_its_own(made: Path) -> None:
     board = "ssh://pi@board:2222"
-    assert proved(made, board).name == "ssh---pi-board-2222.json"
-    assert read(made, board).device == board
-    with pytest.raises(UsageError, match="holds no proof for pi5; there is one for ssh://pi@board"):
+    called = nickname(board)
+    file = proved(made, board)
+    assert file.name == f"{called}.json"
+    assert "board" not in file.read_text()
+    assert read(made, board).device == read(made, called).device == called
+    with pytest.raises(UsageError, match=f"holds no proof for pi5; there is one for {called}"):
         read(made, "pi5")
-    with pytest.raises(UsageError, match="is the proof of ssh://pi@board:2222, not of ssh:--"):
-        read(made, "ssh:--pi@board:2222")  # the same file name
+    proved(made, "my+board")
+    with pytest.raises(UsageError, match=r"is the proof of my\+board, not of my-board"):
+        read(made, "my-board")  # the same file name
+
+
+def test_a_proof_of_an_address_by_its_own_name_is_read(made: Path) -> None:
+    """As they were called at first."""
+    board = "ssh://pi@board:2222"
+    file = proved(made, board)
+    table = json.loads(file.read_text()) | {"device": board}
+    file.with_name("ssh---pi-board-2222.json").write_text(json.dumps(table))
+    file.unlink()
+    assert read(made, board).device == board
 
 
 def test_none_yet(made: Path) -> None:
@@ -89,6 +104,16 @@ def test_a_proof_does_not_survive_another_export(made: Path) -> None:
     )
     with pytest.raises(UsageError, match=message):
         read(made, "local")
+
+
+def test_what_was_made_again_meanwhile_gets_no_proof(made: Path) -> None:
+    measured = record(sha256(made / "model.onnx"))
+    artifact(made, seed=1)
+    now = sha256(made / "model.onnx")[:12]
+    message = rf"made again while it was measured: model\.onnx has sha256 {now} now, .* measured "
+    with pytest.raises(UsageError, match=message + measured["artifact"]["sha256"][:12]):
+        proved(made, record=measured)
+    assert not (made / "proof").exists()
 
 
 def test_weights_beside_the_model_count_too(made: Path) -> None:
@@ -113,12 +138,12 @@ def test_a_model_that_was_changed_is_refused(made: Path) -> None:
     ("change", "message"),
     [
         ({"schema_version": 2}, "has schema 2; this edgekd reads 1"),
-        ({"record": {}}, "is not a whole proof: 'artifact'"),
+        ({"record": {}}, "is not a whole proof: it has no edgekd_version"),
         ({"predictions": [1]}, "1 predictions of 3 images"),
         ({"predictions": None}, "is not a whole proof"),
         ({"answers": 3}, "is not a whole proof"),
         ({"model_sha256": "00"}, "its record is of another model than it says"),
-        ({"files": None}, "has no files"),
+        ({"files": None}, "files is None; expected object"),
     ],
 )
 def test_a_proof_that_was_written_by_hand(change: dict[str, Any], message: str, made: Path) -> None:
@@ -126,13 +151,13 @@ def test_a_proof_that_was_written_by_hand(change: dict[str, Any], message: str, 
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(ArtifactError, match=message) as refused:
         read(made, "local")
-    assert "Remove it, and run edgekd profile" in str(refused.value)
+    assert "emove it, and run edgekd profile" in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"schema_version": 1}', "\udcff"])
 def test_a_proof_that_cannot_be_read(text: str, made: Path) -> None:
     proved(made).write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(EdgeKDError, match=r"local\.json (cannot be read|has)"):
+    with pytest.raises(EdgeKDError, match=r"local\.json (cannot be read|has|is not a whole)"):
         read(made, "local")
-    with pytest.raises(EdgeKDError, match=r"local\.json (cannot be read|has)"):
+    with pytest.raises(EdgeKDError, match=r"local\.json (cannot be read|has|is not a whole)"):
         read(made, "pi5")

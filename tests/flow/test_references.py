@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +18,14 @@ import pytest
 from PIL import Image
 
 import edgekd
-from edgekd.artifact import Artifact
+from edgekd.artifact import Artifact, is_artifact
 from edgekd.export import float_answers
 from edgekd.flow import references
 from edgekd.flow.gallery import Gallery
 from edgekd.flow.measuring import Truth, measure
 from edgekd.flow.references import find_references
 from edgekd.profiling import Policy
+from edgekd.scratch import temporary
 from tests.flow.conftest import Heard, Mission
 from tests.flow.copies import copied
 
@@ -152,6 +155,47 @@ def test_without_a_reference_the_reason_is_said(
     assert (found.predictions, found.model) == (None, None)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_beside_it_cannot_be_read_is_passed_over(
+    there: bool,
+    mission: Mission,
+    gallery: Gallery,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as other users' folders, where artifacts lie in ``/tmp``."""
+    eighth = copied(mission.folder / "student-onnx", tmp_path / "eighth", "int8")
+    closed = tmp_path / "a-closed-one" / "manifest.json"
+    closed.parent.mkdir()
+    if there:
+        shutil.copytree(mission.folder / "student", tmp_path / "student")
+
+    def looked(folder: Path) -> bool:
+        if folder == closed.parent:  # who is root may look anywhere
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(closed))
+        return is_artifact(folder)
+
+    monkeypatch.setattr(references, "is_artifact", looked)
+    with temporary():
+        found = find_references([eighth], None, gallery, Heard())[eighth]
+    assert (found.predictions is not None) == there
+    words = f"is not beside {eighth} ({closed} cannot be read: Permission denied)"
+    assert found.missing.endswith(words) == (not there)
+
+
+def test_a_folder_that_cannot_be_listed_is_no_reason_not_to_measure(
+    mission: Mission, gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eighth = copied(mission.folder / "student-onnx", tmp_path / "eighth", "int8")
+
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    found = find_references([eighth], None, gallery, Heard())[eighth]
+    assert found.missing.endswith(f"({tmp_path} cannot be read: Permission denied)")
+
+
 def test_without_a_reference_the_truth_is_disagreed_with(mission: Mission, tmp_path: Path) -> None:
     eighth = copied(mission.folder / "student-onnx", tmp_path / "eighth", "int8")
     heard = Heard()
@@ -181,7 +225,8 @@ def _rewrite(artifact: Path, name: str, content: Any) -> None:
 
     (artifact / name).write_text(json.dumps(content))
     manifest = json.loads((artifact / "manifest.json").read_text())
-    manifest["files"][name]["sha256"] = sha256(artifact / name)
+    size = (artifact / name).stat().st_size
+    manifest["files"][name] = {"sha256": sha256(artifact / name), "bytes": size}
     (artifact / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -20,6 +20,7 @@ from edgekd.flow.job import METRICS, STATE
 from edgekd.flow.keeping import Origin, keep
 from edgekd.flow.retuning import MARK, SCHEMES, retuned
 from edgekd.flow.training import LABELS, distill, train_alone
+from edgekd.hiding import shown
 from edgekd.loading import Splits, loaders, open_splits
 from edgekd.models import Backbone, build, from_artifact
 from edgekd.models.quantised import LAYERS, Simulation
@@ -158,7 +159,7 @@ def _rewrite(folder: Path, **sections: dict[str, Any]) -> None:
 def taught_by(run: Path, tmp_path: Path) -> tuple[str, list[str]]:
     heard = Heard()
     made = retuned(Artifact.open(run / "student"), tmp_path / "tuned", ONE, "vnni", heard)
-    return made.manifest["recipe"]["teacher"]["weights"], heard.said
+    return shown(made.manifest["recipe"]["teacher"]["weights"]), heard.said
 
 
 def test_the_teacher_beside_a_moved_student_is_found(run: Path, tmp_path: Path) -> None:
@@ -348,7 +349,7 @@ def _simulated(artifact: Artifact, splits: Splits, recipe: Recipe) -> float:
 
 
 def _teacher_of(student: Artifact) -> str:
-    return str(student.manifest["recipe"]["teacher"]["weights"])
+    return str(shown(student.manifest["recipe"]["teacher"]["weights"]))
 
 
 def test_nothing_but_a_tuning_is_thrown_away(run: Path, tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from edgekd.flow import scouts
 from edgekd.flow.scouts import Scouting, scout, seen
 from edgekd.profiling import Policy
 from edgekd.recipe import Data
+from edgekd.schema import SCOUT
 from edgekd.scouting.ranking import Entry
 from edgekd.watching import Silent
+from tests.flow.conftest import Heard
+from tests.keys import check_keys
 
 TINY = runpy.run_path(str(Path(__file__).parents[1] / "agent/tiny_models.py"))
 classifier: Callable[..., Path] = TINY["classifier"]
@@ -47,6 +50,7 @@ def test_a_scout_measures_once_and_tells_all(written: list[str], tmp_path: Path)
     asked = Scouting(budget=budget, space=NAMES, size=8, said=SHORT)
     found = scout(asked, tmp_path / "out", Silent())
     assert json.loads((tmp_path / "out/scout.json").read_text()) == found
+    check_keys(SCOUT, found)
     rows = found["candidates"]
     assert {row["key"] for row in rows[:2]} == {"resnet8-8px", "resnet14-8px"}
     assert [row["fits"] for row in rows] == ["fits", "fits", "unknown"]
@@ -68,6 +72,17 @@ def test_a_scout_measures_once_and_tells_all(written: list[str], tmp_path: Path)
             True,
             steady[row["key"]],
         )
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    written: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    heard = Heard()
+    found = scout(Scouting(space=NAMES, size=8, said=SHORT), tmp_path / "out", heard)
+    assert [bool(row.get("failed")) for row in found["candidates"]] == [False, False, True]
+    assert any(text.startswith("nothing is kept for the next time: cannot") for text in heard.said)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgekd.artifact import Artifact
-from edgekd.errors import DivergedError, GateError, UsageError
+from edgekd.errors import ArtifactError, DivergedError, GateError, UsageError
 from edgekd.files import sha256
 from edgekd.flow.baseline import answers, compare_alone
 from edgekd.flow.identity import fingerprint, hash_of, teachings
+from edgekd.flow.job import STATE, Job
 from edgekd.flow.training import LABELS, distill, teach, train_alone
 from edgekd.loading import Splits, loaders, open_splits
 from edgekd.loading.decode import decode
@@ -125,6 +127,48 @@ def test_a_refused_restart_destroys_nothing(recipe: Make, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="swapped"):
         distill(recipe("student.name=resnet8x4"), tmp_path / "s", restart=True)
     assert Artifact.open(tmp_path / "s").sha256 == before
+
+
+@pytest.mark.parametrize(
+    ("weights", "is_lost"),
+    [
+        ("s", True),
+        ("s/peer", True),
+        ("s/peer/model.safetensors", True),
+        ("s/model.safetensors", True),
+        ("s/training/result.safetensors", True),
+        ("s/ckpt/w.pt", False),
+        ("a1_in1k", False),  # published ones
+        ("x" * 999, False),
+    ],
+)
+def test_restart_spares_what_it_is_to_read(
+    weights: str, is_lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("peer/model.safetensors", "model.safetensors", STATE[1], "ckpt/w.pt"):
+        (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "s" / name).write_bytes(b"")
+    out = Path("s") if "/" in weights or weights == "s" else Path()
+    given = weights.replace("s/training/result.safetensors", f"s/{STATE[1]}")
+    network, made = Network("resnet8", given), recipe_from(TABLE)
+    job = partial(Job, "student", network, made.train, made.method, made, out, Heard())
+    if is_lost:
+        with pytest.raises(UsageError, match="which --restart would clear"):
+            job(restart=True)
+    else:
+        job(restart=True)
+    job(restart=False)
+
+
+def test_what_an_artifact_hides_is_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made, out = recipe_from(TABLE), Path("place:0123456789ab/student")
+    with pytest.raises(UsageError, match="not known on this machine"):
+        Job("student", made.student, made.train, made.method, made, out, Heard(), restart=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_weights_of_the_same_teacher_are_another_teacher(
@@ -268,6 +312,11 @@ def test_the_baseline_for_as_many_epochs(recipe: Make, tmp_path: Path) -> None:
     ours, theirs = answers(student), answers(alone)
     assert ours["targets"] == theirs["targets"]
     assert ours["split"] == "test"
+    kept = json.loads((student.path / "answers.json").read_text())
+    (student.path / "answers.json").write_text(json.dumps(kept | {"predictions": [1, 2]}))
+    words = rf"answers\.json is not whole: 2 predictions of {len(ours['targets'])} targets\. Make "
+    with pytest.raises(ArtifactError, match=words):
+        answers(student)
 
 
 # ---- the fingerprint ----

@@ -355,6 +355,17 @@ def test_without_links_it_is_copied(
     assert verify(made).judgement.verdict == "same"
 
 
+def test_what_was_measured_and_could_not_be_kept(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person has never heard of the double that it was measured of."""
+    prove(made)
+    monkeypatch.setattr(verifying, "measure", lambda *_: None)  # which says why by itself
+    with pytest.raises(UsageError, match=r"student-onnx was measured.*set TMPDIR") as caught:
+        verify(made)
+    assert "/0/student-onnx" not in str(caught.value)
+
+
 # ---- for real ----
 
 QUICK = Policy(

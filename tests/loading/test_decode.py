@@ -41,7 +41,7 @@ def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest"])
-@pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0])
+@pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0, 1.15])
 @pytest.mark.parametrize(
     ("box", "side"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,19 @@ def test_the_recipe_s_augmentation_wins_over_the_source_s(
 ) -> None:
     sourced(2, train=unnamed([0, 1] * 10))
     assert open_splits(Data(augment=asked)).augment == given
+
+
+def test_two_classes_of_one_name_are_noted(
+    sourced: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The usual list of ImageNet's names has two cranes: the bird and the machine."""
+    labels = ("crane", "Dog", "crane", "dog")
+    sourced(4, train=unnamed([0, 1, 2, 3] * 10))
+    plain = splits.find("")
+    monkeypatch.setattr(splits, "find", lambda _: replace(plain, labels=labels))
+    notes = open_splits(Data()).notes
+    assert "classes of one name: 2 are called crane" in notes
+    assert "classes that differ in case alone: Dog and dog" in notes
 
 
 def test_one_class_is_refused() -> None:

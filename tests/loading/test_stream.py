@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from edgekd.errors import DataError
 from edgekd.loading.crew import Crew, Desk
 from edgekd.loading.decode import decode
 from edgekd.loading.memory import EvalLoader, Share, Shift, TrainLoader
-from edgekd.loading.stream import AHEAD, StreamLoader
+from edgekd.loading.stream import AHEAD, StreamLoader, _timm_augmentation
 from edgekd.preprocess import Preprocess
 
 PREPROCESS = Preprocess((24, 24), (0.49, 0.48, 0.45), (0.25, 0.24, 0.26), "bicubic", 0.875)
@@ -108,6 +109,19 @@ def test_an_image_is_augmented_anew_in_each_epoch(photos: dict[str, Split], augm
     both = first.keys() & second.keys()
     assert len(both) > 10
     assert sum(torch.equal(first[index], second[index]) for index in both) < 3
+
+
+def test_the_strongest_of_timms_operations_can_be_done(photos: dict[str, Split]) -> None:
+    """At random, a few images in a thousand meet with an operation at its strongest."""
+    image = photos["tar"].image(0).convert("RGB")
+    transform: Any = _timm_augmentation(PREPROCESS)
+    (operations,) = [step.ops for step in transform.transforms if hasattr(step, "ops")]
+    assert len(operations) > 10
+    for operation in operations:
+        operation.prob, operation.magnitude, operation.magnitude_std = 1.0, 10, 0
+        shown = np.asarray(operation(image))
+        assert shown.shape == (*image.size[::-1], 3)
+        assert shown.max() > 0, operation.name
 
 
 def test_one_loader_serves_epoch_after_epoch(photos: dict[str, Split]) -> None:

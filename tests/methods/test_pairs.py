@@ -6,7 +6,7 @@ import copy
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -54,8 +54,17 @@ PAIRS = {
     "torchvision's own": Pair("torchvision/mobilenet_v3_small", 64, "torchvision/resnet18", 64),
 }
 
-EXPORTED = ["narrower and shallower", "a CNN teaches a ViT", "a Swin teaches a CNN"]
+QUICK = ("another family", "a coarser teacher", "a CNN teaches a ViT", "a ViT teaches a CNN")
+EXPORTED = ("narrower and shallower", "a CNN teaches a ViT", "a Swin teaches a CNN")
 """A CIFAR network, a transformer and a network of timm's; any other is exported elsewhere."""
+
+
+def unless_quick(*names: str) -> list[Any]:
+    """Parameters of tests; those of the other pairs are slow."""
+    return [
+        pytest.param(PAIRS[name], id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in names
+    ]
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class Lesson:
     batch: Batch
 
 
-@pytest.fixture(scope="module", params=list(PAIRS.values()), ids=list(PAIRS))
+@pytest.fixture(scope="module", params=unless_quick(*PAIRS))
 def kept(request: pytest.FixtureRequest) -> Lesson:
     pair: Pair = request.param
     torch.manual_seed(0)
@@ -205,7 +214,7 @@ def test_both_networks_show_what_any_method_may_ask_for(pair: Lesson) -> None:
         assert shown.embedding is not None
 
 
-@pytest.mark.parametrize("kept", [PAIRS[name] for name in EXPORTED], ids=EXPORTED, indirect=True)
+@pytest.mark.parametrize("kept", unless_quick(*EXPORTED), indirect=True)
 def test_a_student_that_was_watched_is_exported_bare(pair: Lesson, tmp_path: Path) -> None:
     method = Method.parse("ce + kr + ofd + vkd + mgd")
     assert {"blocks", "preacts", "stages", "embedding"} <= method.needs

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from timm.models import save_for_hf
+from timm.models._hub import load_state_dict_from_path
 from torch import Tensor, nn
 
 from edgekd.artifact import MANIFEST, Artifact, create
@@ -19,6 +26,7 @@ from edgekd.files import sha256
 from edgekd.models import Backbone, build, freeze, from_artifact, weights, zoo
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Network
+from edgekd.structure import mismatch, schema_of
 
 LABELS = ("ant", "bee", "cat", "dog", "emu")
 OWN = Preprocess((24, 24), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bicubic", 0.9)
@@ -135,6 +143,17 @@ def test_an_artifact_gives_back_its_network(kept: Path, teacher: nn.Module) -> N
     assert found.parent == sha256(kept / MANIFEST)
 
 
+@pytest.mark.parametrize("name", ["hf-hub:theirs/net", "hf_hub:theirs/net", "local-dir:/srv/net"])
+def test_an_artifact_that_names_another_place_is_not_followed(
+    kept: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("it was asked for"))
+    found = Artifact.open(kept)
+    said = {**found.manifest, "model": {**found.manifest["model"], "name": name}}
+    with pytest.raises(WeightsError, match=f"its network is {name}, which would be fetched"):
+        from_artifact(replace(found, manifest=said))
+
+
 @pytest.mark.parametrize("name", ["", "resnet8"])
 def test_weights_may_be_an_artifact_with_or_without_its_name(
     kept: Path, teacher: nn.Module, name: str
@@ -192,14 +211,21 @@ def test_an_exported_file_is_not_a_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": {}}, {"model": None}, {"labels": 3}, {"input": {"size": [32]}}]
+    ("changes", "message"),
+    [
+        ({"model": {}}, "does not describe a network"),
+        ({"input": {}}, "does not describe a network"),
+        ({"model": None}, "model is None; expected object"),
+        ({"labels": 3}, "labels is 3; expected array"),
+        ({"input": {"size": [32]}}, r"input.size is \[32\]; expected so many entries: 2"),
+    ],
 )
 def test_a_manifest_that_describes_no_network_is_refused(
-    kept: Path, changes: dict[str, Any]
+    kept: Path, changes: dict[str, Any], message: str
 ) -> None:
     manifest = json.loads((kept / MANIFEST).read_text())
     (kept / MANIFEST).write_text(json.dumps(manifest | changes))
-    with pytest.raises(WeightsError, match="does not describe a network"):
+    with pytest.raises((ArtifactError, WeightsError), match=message):
         build(Network("", str(kept)), LABELS)
 
 
@@ -325,6 +351,107 @@ def test_weights_nobody_published_are_refused_with_the_way_out(network: Network)
         build(network, LABELS)
 
 
+def hub_folder(path: Path, files: Mapping[str, Any], *, zipped: bool = True) -> str:
+    """A folder as hubs have them, of files that PyTorch saved."""
+    path.mkdir()
+    (path / "config.json").write_text('{"architecture": "resnet18", "num_classes": 5}')
+    for name, value in files.items():
+        if name.endswith(".safetensors"):
+            save_file(value, path / name)
+        else:
+            torch.save(value, path / name, _use_new_zipfile_serialization=zipped)
+    return f"local-dir:{path}"
+
+
+def inflated(file: Path) -> None:
+    """Pack a file of PyTorch's anew, so that it unpacks to more than it has."""
+    with ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with ZipFile(file, "w", ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def claiming(file: Path) -> None:
+    """Make the only number of an old file of PyTorch's a terabyte of them."""
+    content = file.read_bytes()
+    assert content.count(b"K\x01Nt") == 1
+    file.write_bytes(content.replace(b"K\x01Nt", b"\x8a\x05\x00\x00\x00\x00\x01Nt"))
+
+
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See that timm does not get to read a folder's weights."""
+    monkeypatch.setattr("timm.models._hub.load_state_dict", lambda *_, **__: pytest.fail("read"))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "any.pth.tar"])
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (inflated, r"it claims to unpack to [\d,]+ bytes, and it has "),
+        (claiming, "storage has wrong byte size: expected 4 got 17179869184"),
+    ],
+)
+def test_a_hub_s_folder_that_claims_more_than_it_has_is_not_read(
+    name: str,
+    harm: Callable[[Path], None],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = torch.zeros(1 if harm is claiming else 10**6)
+    folder = hub_folder(tmp_path / "hub", {name: {"fc.bias": value}}, zipped=harm is inflated)
+    harm(tmp_path / "hub" / name)
+    unread(monkeypatch)
+    where = f"weights of {folder}: {tmp_path / 'hub' / name}: "
+    with pytest.raises(WeightsError, match=where + said):
+        build(Network(folder), LABELS)
+
+
+def test_a_hub_s_folder_that_could_run_code_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = hub_folder(tmp_path / "hub", {"model.pth": {"fc.bias": Path}})
+    unread(monkeypatch)
+    with pytest.raises(WeightsError, match=r"model\.pth holds more than tensors, and loading it c"):
+        build(Network(folder), LABELS)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_hub_s_folder_of_pytorch_s_files_is_read(zipped: bool, tmp_path: Path) -> None:
+    """What else lies there, and timm does not read, is no matter."""
+    model = timm.create_model("resnet18", num_classes=5)
+    kept = {"state_dict": model.state_dict(), "epoch": 3}
+    files = {"pytorch_model.bin": kept, "training_args.bin": {"all": Path}}
+    folder = hub_folder(tmp_path / "hub", files, zipped=zipped)
+    found = build(Network(folder), LABELS)
+    assert torch.equal(answers(found.model), answers(model))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model.safetensors", "pytorch_model.bin"],
+        ["open_clip_model.safetensors", "model.pth", "a.safetensors"],
+        ["b.pth.tar", "a.bin"],
+        ["c.pth", "b.pth", "a.bin", "0.pth.tar"],
+        ["z.safetensors", "a.pth"],
+        ["optimizer.pt"],
+    ],
+)
+def test_the_file_that_is_looked_at_is_the_one_that_timm_reads(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    read: list[Path] = []
+    monkeypatch.setattr("timm.models._hub.load_state_dict", lambda path, **_: read.append(path))
+    with suppress(RuntimeError):  # there are none
+        load_state_dict_from_path(tmp_path)
+    found = zoo.weights_in(tmp_path)
+    assert read == ([] if found is None else [found])
+
+
 def test_an_unreachable_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*args: Any, **options: Any) -> None:
         raise ConnectionError("cannot reach the hub\nlong traceback")
@@ -332,6 +459,49 @@ def test_an_unreachable_hub_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("timm.models._builder.load_pretrained", load)
     with pytest.raises(WeightsError, match=r"weights of resnet18: cannot reach the hub. Give a"):
         build(Network("resnet18", "pretrained"), LABELS)
+
+
+@pytest.mark.parametrize("asked", ["", "FORCE_WEIGHTS_ONLY_LOAD", "FORCE_NO_WEIGHTS_ONLY_LOAD"])
+def test_downloads_are_loaded_as_weights_alone_whatever_pytorch_was_told(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TORCH_{asked or 'HOME'}", "1")
+    before = dict(os.environ)
+    torch.save(torch.ones(2), tmp_path / "weights.pth")
+    torch.save(Path, tmp_path / "more.pth")
+
+    def load(*args: Any, **options: Any) -> None:
+        assert torch.load(tmp_path / "weights.pth").sum() == 2
+        torch.load(tmp_path / "more.pth", weights_only=False)
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", load)
+    with pytest.raises(WeightsError, match="resnet18: Weights only load failed"):
+        build(Network("resnet18", "pretrained"), LABELS)
+    assert dict(os.environ) == before
+
+
+def test_how_any_network_takes_its_images_can_be_read_again(tmp_path: Path) -> None:
+    """Nobody may train for hours and then be told that the manifest is none."""
+    shape, widest = schema_of("manifest"), 0.0
+    model: Any = nn.Identity()
+    for name in {*timm.list_models(), *timm.list_models(pretrained=True)}:
+        known: Any = timm.get_pretrained_cfg(name)
+        model.pretrained_cfg = known.to_dict()
+        found = zoo.preprocess_of(model)
+        manifest: dict[str, Any] = {"kind": "network", "files": {}, "input": found.to_dict()}
+        assert mismatch(manifest, shape) == "", name
+        widest = max(widest, found.crop_pct)
+    assert widest > 1  # VOLO's
+    for name in torchvision.models.list_models(module=torchvision.models):
+        for published in torchvision.models.get_model_weights(name):
+            model.pretrained_cfg = zoo._torchvision_config(published)
+            found = zoo.preprocess_of(model)
+            manifest = {"kind": "network", "files": {}, "input": found.to_dict()}
+            assert mismatch(manifest, shape) == "", name
+    head = {"kind": "network", "role": None, "recipe": None}  # as an export of an old one has it
+    with create(tmp_path / "a", {**head, "input": {**OWN.to_dict(), "crop_pct": 1.15}}) as folder:
+        (folder / "model.safetensors").write_bytes(b"weights")
+    assert Artifact.open(tmp_path / "a").manifest["input"]["crop_pct"] == 1.15
 
 
 def test_the_cost_of_a_network_is_counted() -> None:

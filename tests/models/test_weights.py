@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgekd import artifact
 from edgekd.errors import UsageError, WeightsError
-from edgekd.models import weights, zoo
+from edgekd.models import archives, weights, zoo
 
 State = dict[str, Tensor]
 
@@ -225,3 +225,32 @@ def test_a_head_that_fits_is_taken_though_a_new_one_was_allowed() -> None:
     model, state = network(seed=0), network(seed=1).state_dict()
     assert weights.fit(model, state, "w.pth", new_head=True) is False
     assert equal(model.state_dict(), state)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.bin", "w.safetensors"])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_a_file_is_read_by_its_content_whatever_its_name(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    state, path = network().state_dict(), tmp_path / name
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    if path.suffix == ".safetensors" and kind != "safetensors":  # PyTorch goes by that name, too
+        with pytest.raises(WeightsError, match="cannot be read as weights"):
+            weights.read(path)
+    else:
+        assert equal(weights.read(path), state)
+
+
+def test_a_changed_bit_of_our_own_state_is_found(tmp_path: Path) -> None:
+    path, values = tmp_path / "checkpoint.pt", torch.arange(999.0)
+    torch.save({"w": values}, path)
+    assert torch.equal(archives.load(path, whole=True)["w"], values)
+    content = bytearray(path.read_bytes())
+    content[content.index(values.numpy().tobytes()) + 500] ^= 4
+    path.write_bytes(content)
+    assert not torch.equal(archives.load(path)["w"], values)  # PyTorch itself does not notice
+    with pytest.raises(ValueError, match="in it was changed"):
+        archives.load(path, whole=True)

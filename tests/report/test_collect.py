@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import edgekd
 from edgekd.errors import ArtifactError, UsageError
 from edgekd.files import sha256
 from edgekd.report import collect, write
+from edgekd.structure import mismatch, schema_of
 
 MakeRun = Callable[..., Path]
 
@@ -190,10 +192,16 @@ def test_values_of_the_wrong_kind_are_left_out(
     (folder / "profile.json").write_text(json.dumps(strange), "utf-8")
     run = {"gain": value, "decisions": value, "seconds": value, "command": value}
     (folder / "run.json").write_text(json.dumps(run), "utf-8")
-    manifest = json.loads((folder / "student" / "manifest.json").read_text("utf-8"))
-    manifest |= dict.fromkeys(("model", "metrics", "labels", "training", "parent", "export"), value)
-    (folder / "student" / "manifest.json").write_text(json.dumps(manifest), "utf-8")
-    write(folder)
+    file = folder / "student" / "manifest.json"
+    manifest = json.loads(file.read_text("utf-8"))
+    for section in ("model", "metrics", "labels", "training", "parent", "export"):
+        changed = manifest | {section: value}
+        file.write_text(json.dumps(changed), "utf-8")
+        if wrong := mismatch(changed, schema_of("manifest")):
+            with pytest.raises(ArtifactError, match=re.escape(wrong)):
+                write(folder)
+        else:
+            write(folder)
 
 
 def test_measurements_of_any_name_are_found_once(run_folder: Path, tmp_path: Path) -> None:

@@ -419,13 +419,15 @@ def _check_shapes(mission: Path, tmp_path: Path, start: int) -> None:
     run = json.loads((mission / "run.json").read_text("utf-8"))
     first, budget, method = scout["candidates"][0], run["budget"], compare["methods"][1]
     attempt = budget["attempts"][0]
-    changed = [("scout", scout | {key: next(evil)}) for key in scout]
+    changed = [("scout", scout | {key: next(evil)}) for key in scout if key != "schema_version"]
     changed += [("scout", scout | {"candidates": [first | {key: next(evil)}]}) for key in first]
     changed += [("run", {"budget": budget | {key: next(evil)}}) for key in budget]
     changed += [
         ("run", {"budget": budget | {"attempts": [attempt | {key: next(evil)}]}}) for key in attempt
     ]
-    changed += [("compare", compare | {key: next(evil)}) for key in compare]
+    changed += [
+        ("compare", compare | {key: next(evil)}) for key in compare if key != "schema_version"
+    ]
     changed += [("compare", compare | {"methods": [method | {key: next(evil)}]}) for key in method]
     for name, content in changed:
         write_json(tmp_path / f"{name}.json", content)

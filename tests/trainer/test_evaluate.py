@@ -16,7 +16,7 @@ from edgekd.loading.memory import EvalLoader
 from edgekd.models import Backbone
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Data
-from edgekd.trainer import evaluate
+from edgekd.trainer import Scores, evaluate
 
 CPU = torch.device("cpu")
 
@@ -60,3 +60,10 @@ def test_top_five_of_fewer_classes_is_everything() -> None:
     found = evaluate(model, loader, CPU)
     assert found.top5 == 1.0
     assert found.n == 10
+
+
+def test_a_loss_that_json_cannot_hold_is_left_out() -> None:
+    """An artifact is written of it, and one image may overflow."""
+    for loss, told in ((1.5, 1.5), (float("inf"), None), (float("nan"), None)):
+        found = Scores(0.5, 1.0, loss, 2, np.array([0, 1]), np.array([0, 0]))
+        assert found.to_dict() == {"top1": 0.5, "top5": 1.0, "loss": told, "n": 2}

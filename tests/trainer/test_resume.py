@@ -17,7 +17,9 @@ from torch import nn
 from edgekd.errors import CrewError, UsageError
 from edgekd.loading import Splits, loaders
 from edgekd.loading.stream import StreamLoader
+from edgekd.schema import CHECKPOINT
 from edgekd.trainer import RESULT, Interrupted, Task, Together, Trained, Trainer, checkpoint
+from tests.keys import check_keys
 from tests.trainer.conftest import DATA
 
 MakeTask = Callable[..., Task]
@@ -166,7 +168,7 @@ def test_adapters_are_in_the_checkpoint_and_not_in_the_student(task: MakeTask) -
     assert not any("adapter" in name for name in trained.model.state_dict())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_stops(
     number: signal.Signals, task: MakeTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,14 +186,27 @@ def test_a_signal_saves_and_stops(
 
     monkeypatch.setattr(cut.method, "constrain", constrain)
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted) as stopped:
         Trainer(cut).run()
+    assert stopped.value.args == (number,)
     assert signal.getsignal(number) is before
     assert torch.load(cut.folder / checkpoint.NAME, weights_only=True)["step"] == 7
     assert metrics(cut)[-1]["step"] == 5
     again = task(folder="cut", **settings)
     assert_equal(state(Trainer(again).run()), state(expected))
     assert metrics(again) == metrics(whole)
+
+
+def test_a_signal_in_the_last_step_is_not_lost(task: MakeTask) -> None:
+    def tell(done: int, total: int, note: str) -> None:
+        if done == total:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    made = task()
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        Trainer(made, tell).run()
+    assert stopped.value.args == (signal.SIGTERM,)
+    assert Trainer(made).run().facts["steps"] == 15
 
 
 def test_a_second_signal_does_not_wait(task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +299,11 @@ DAMAGE = {
     "empty": (_empty, "cannot be read; start again with --restart"),
     "text": (_text, "cannot be read; start again with --restart"),
     "truncated": (_truncated, "cannot be read; start again with --restart"),
-    "tensor": (_tensor, "is of version None"),
-    "newer": (_newer, "is of version 99, this edgekd reads 1; finish with the edgekd that wrote"),
+    "tensor": (_tensor, "has schema None; this edgekd reads 1. Start again with --restart"),
+    "newer": (
+        _newer,
+        "has schema 99; this edgekd reads 1. Update edgekd, or start again with --rest",
+    ),
     "other": (_other, "an unfinished training of another recipe .* Choose another --output"),
 }
 
@@ -296,9 +314,16 @@ def test_a_checkpoint_that_cannot_be_gone_on_with(kind: str, task: MakeTask) -> 
     made = task(checkpoint_minutes=0.0)
     with pytest.raises(KilledError):
         Trainer(made, killed_at(4)).run()
+    check_keys(CHECKPOINT, torch.load(made.folder / checkpoint.NAME, weights_only=True))
     damage(made.folder / checkpoint.NAME)
     with pytest.raises(UsageError, match=message):
         Trainer(task(checkpoint_minutes=0.0))
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / checkpoint.NAME)
+    assert checkpoint.fingerprint_of(tmp_path / checkpoint.NAME) is None
 
 
 def test_the_last_epoch_is_kept_beside_the_checkpoint(task: MakeTask) -> None:

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from edgekd.agent.failures import AgentError, explain_import
+from edgekd.agent.failures import AgentError, explain_import, explain_text
+from edgekd.agent.onnx_file import check_weights
 from edgekd.agent.runtimes import Arrays, Layer, Session, TensorSpec
 from edgekd.agent.runtimes._ort_profile import layers_of
 
@@ -16,6 +17,8 @@ __all__ = ["OnnxRuntime"]
 CPU = "CPUExecutionProvider"
 DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's words -> numpy's
 PROFILED_RUNS = 10
+ORT_FORMAT = ".ort"
+"""ONNX Runtime's own format, in letters of either case; all other names are read as ONNX."""
 
 
 class OnnxRuntime:
@@ -32,6 +35,8 @@ class OnnxRuntime:
 
     def prepare(self, model: Path, options: Mapping[str, Any]) -> Path:
         _load()  # importing takes longer than many a model does to load, and is not its time
+        if model.suffix.lower() != ORT_FORMAT:
+            check_weights(model)
         return model
 
     def made(self, model: Path, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
@@ -45,7 +50,14 @@ class OnnxRuntime:
             session = _Session(model, options, _load(), profile=Path(folder) / "ort")
             for _ in range(PROFILED_RUNS):
                 session.run(feed)
-            events = json.loads(session.end_profiling().read_text("utf-8"))
+            try:
+                events = json.loads(session.end_profiling().read_text("utf-8", "replace"))
+            except (OSError, ValueError) as error:  # it writes names of nodes as they are
+                raise AgentError(
+                    "model",
+                    f"ONNX Runtime's own profile of {model.name} cannot be read: {error}. Leave "
+                    "--layers out, or give its nodes names without quotes.",
+                ) from error
             session.close()
         return layers_of(events)
 
@@ -74,9 +86,18 @@ class _Session:
         self.inputs: Sequence[TensorSpec] = [_spec(v) for v in self._session.get_inputs()]
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self._outputs = [value.name for value in self._session.get_outputs()]
+        self._model = model.name
+        if not self._outputs:
+            raise AgentError("model", f"{model.name} has no outputs. Export it again.")
 
     def run(self, feed: Arrays) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, feed)))
+        try:
+            found = self._session.run(self._outputs, feed)
+        except MemoryError:
+            raise
+        except Exception as error:  # as above
+            raise _failed(self._model, str(error)) from error
+        return dict(zip(self._outputs, found))
 
     def end_profiling(self) -> Path:
         return Path(self._session.end_profiling())
@@ -147,13 +168,31 @@ def _bad_model(model: Path, said: str, version: str) -> AgentError:
     )
 
 
+def _failed(model: str, said: str) -> AgentError:
+    """It was loaded, and cannot be run on what it says that it takes."""
+    said = " ".join(said.split())
+    known = explain_text(said)
+    if known is not None:
+        return AgentError(known.kind, f"{model}: {known} It said: {said[:300]}")
+    return AgentError(
+        "model",
+        f"ONNX Runtime cannot run {model} on the input that it says it takes. Export it again, or "
+        f"give the size it was made for (--image-size). It said: {said[:300]}",
+    )
+
+
 _ADVICE = [
     (
         ["Protobuf parsing failed", "INVALID_PROTOBUF", "ModelProto does not have a graph"],
         "the file is not a whole ONNX model. Export it again, or copy it again and compare sizes.",
     ),
     (
-        ["Unsupported model IR version", "opset", "is not a registered function/op"],
+        [
+            "Unsupported model IR version",
+            "opset",
+            "is not a registered function/op",
+            "No Op regist",
+        ],
         "it needs a newer release than this one. Update ONNX Runtime there, or export the model "
         "with a lower opset (edgekd writes 18 unless told).",
     ),

@@ -79,14 +79,14 @@ def main() -> int:
         start = time.perf_counter()
         best = likeliest(classify(model, pixels, how), labels, asked.top)
         ms = round(1000 * (time.perf_counter() - start), 3)  # resizing included, decoding not
-        words = [f"{one['label']}\t{one['probability']:.4f}" for one in best]
+        words = [f"{one_line(one['label'])}\t{one['probability']:.4f}" for one in best]
         line = json.dumps({"image": name, "ms": ms, "classes": best})
         print(line if asked.json else "\t".join([one_line(name), *words]), flush=True)
     return failed
 
 
 if __name__ == "__main__":
-    streams: List[Any] = [sys.stdout, sys.stderr]
+    streams: List[Any] = [one for one in (sys.stdout, sys.stderr) if one]  # one may be closed
     for stream in streams:  # names of files and classes may be in any letters
         stream.reconfigure(errors="backslashreplace")
     try:
@@ -95,3 +95,5 @@ if __name__ == "__main__":
         sys.exit(130)
     except BrokenPipeError:  # who reads has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # of this folder something is gone, or not what it was
+        sys.exit(f"infer.py: {type(error).__name__}: {one_line(str(error))}; is this folder whole?")

@@ -12,13 +12,15 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Match, Sequence, Tuple
 
 import numpy as np
 
 PILLOW = "Pillow is needed for all but .ppm and .npy files: python3 -m pip install pillow"
 OPENCV = "OpenCV is needed for cameras: python3 -m pip install opencv-python-headless"
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+MOST_OBLONG = 500  # times as long as wide: what is enlarged to cover an input gets no thinner
 PPM = re.compile(rb"P6\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*(\d+)\s+(?:#[^\n]*\n\s*)*255\s")
 REACH = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 UNIT = 2.0**22  # Pillow's weights are integers, in these parts of 1
@@ -76,13 +78,16 @@ def fit(pixels: Any, how: Dict[str, Any]) -> Any:
     tall, wide = pixels.shape[:2]
     if isinstance(pixels, Cut) or ((tall, wide) == (height, width) and how["crop_pct"] == 1.0):
         return np.asarray(pixels)
-    h, w = (math.floor(side / how["crop_pct"]) for side in how["size"])
+    h, w = (max(1, math.floor(side / how["crop_pct"])) for side in how["size"])
     if w * tall >= h * wide:
         h = w * tall // wide
     else:
         w = h * wide // tall
-    left, top = round((w - width) / 2), round((h - height) / 2)
     whole = resize(pixels, h, w, how["interpolation"], how["pillow"])
+    spare = [max(0, height - h), max(0, width - w)]
+    if any(spare):  # a crop larger than the image is framed in black
+        whole = np.pad(whole, [*((each // 2, each - each // 2) for each in spare), (0, 0)])
+    top, left = round(max(0, h - height) / 2), round(max(0, w - width) / 2)
     return whole[top : top + height, left : left + width]
 
 
@@ -160,16 +165,25 @@ def _read(file: Path, size: Sequence[int]) -> List[Any]:
     """The pictures of a file, one at least."""
     if file.is_dir():
         raise UnreadableError(f"no pictures in it ({' '.join(ENDINGS)}).")
+    if file.exists() and not file.is_file():
+        raise UnreadableError("a device or a pipe, which may never end.")
     if file.suffix.lower() == ".npy":
         return _ready(np.load(str(file), allow_pickle=False), size)
     data = file.read_bytes()
     head = PPM.match(data)
-    if head is None:
-        return [_decoded(file)]
+    pixels = _decoded(file) if head is None else _unpacked(data, head)
+    tall, wide = pixels.shape[:2]
+    if max(tall, wide) > MOST_OBLONG * min(tall, wide):
+        raise UnreadableError(f"{wide}x{tall} pixels are too long to enlarge.")
+    return [pixels]
+
+
+def _unpacked(data: bytes, head: Match[bytes]) -> Any:
+    """The pixels of a .ppm file."""
     wide, tall = int(head[1]), int(head[2])
     if not wide * tall:
         raise UnreadableError("it has no pixels.")
-    return [np.frombuffer(data, np.uint8, wide * tall * 3, head.end()).reshape(tall, wide, 3)]
+    return np.frombuffer(data, np.uint8, wide * tall * 3, head.end()).reshape(tall, wide, 3)
 
 
 def _ready(found: Any, size: Sequence[int]) -> List[Any]:
@@ -195,10 +209,16 @@ def _decoded(file: Path) -> Any:
         raise UnreadableError(PILLOW) from None
     try:
         with Image.open(str(file)) as opened:
+            if opened.format not in FORMATS:  # some of Pillow's start programs to read them
+                raise UnreadableError(f"{opened.format} is no format of pictures here.")
             image = ImageOps.exif_transpose(opened)
+            if image.mode == "F":
+                raise UnreadableError("its pixels are fractions; expected 8 or 16 bits.")
             if image.mode.startswith("I"):
-                grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
-                image = Image.fromarray(grey)
+                grey = np.asarray(image)
+                if grey.min() < 0 or grey.max() > 65535:
+                    raise UnreadableError("its pixels are beyond 16 bits; expected 8 or 16 bits.")
+                image = Image.fromarray((grey >> 8).astype(np.uint8))
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")  # Pillow warns where this step is left out
             return np.asarray(image.convert("RGB"))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -42,6 +41,7 @@ from edgekd.export._network import Baked, reparameterised
 from edgekd.export._parity import CAP_DB, Logits
 from edgekd.export._running import answers, run_file
 from edgekd.preprocess import Preprocess
+from edgekd.scratch import temporary
 
 __all__ = ["Explanation", "explain"]
 
@@ -74,11 +74,11 @@ def explain(
     except Exception as error:  # a file that is none makes ONNX raise anything
         return _silent(len(pixels), f"{file.name} cannot be explained: {reason_of(error)}")
     try:
-        with TemporaryDirectory(prefix="edgekd-float-") as folder:
+        with temporary() as folder:
             if kind == "fp32":
                 float_file = file
             elif float_file is None:
-                float_file = _float_of(network, preprocess, file, Path(folder))
+                float_file = _float_of(network, preprocess, file, folder)
             return _explained(Case(network, preprocess, pixels, file, kind, float_file))
     except (EdgeKDError, ValueError) as error:  # what it is to explain matters more
         return _silent(len(pixels), f"{file.name} cannot be explained: {reason_of(error)}")

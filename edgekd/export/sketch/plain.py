@@ -19,6 +19,7 @@ from edgekd.errors import UsageError
 from edgekd.export._exporters import dynamo, torchscript
 from edgekd.export._opset import NATIVE
 from edgekd.export.sketch.settling import settle
+from edgekd.shortage import check_shortage
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -58,7 +59,8 @@ def _plain(network: nn.Module, example: Tensor, name: str, file: Path, opset: in
         settle(model)
         model = shape_inference.infer_shapes(model)
         as_newer(model)
-    except Exception:  # whatever it is that it cannot write, the newer one has its turn
+    except Exception as error:  # whatever it is that it cannot write, the newer one has its turn
+        check_shortage(error)
         return False
     onnx.save(model, file)
     return True

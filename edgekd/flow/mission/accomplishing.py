@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from edgekd import report
 from edgekd.artifact import Artifact
 from edgekd.budget import Budget
+from edgekd.claims import claim
 from edgekd.files import sweep, write_json, write_text
 from edgekd.flow.baseline import compare_alone
 from edgekd.flow.mission.attempting import attempt
@@ -41,6 +41,8 @@ from edgekd.flow.scouts import Scouting, scout
 from edgekd.flow.targeting import target_of
 from edgekd.loading import Splits
 from edgekd.models import Backbone, build
+from edgekd.schema import RUN
+from edgekd.schema import SCOUT as SCOUTED
 
 SCOUT = "scout.json"
 
@@ -69,8 +71,12 @@ def accomplish(mission: Mission) -> dict[str, Any]:
         GateError: the teacher is near chance.
         DeviceError: the device is out of reach; the same command goes on from there.
     """
+    with claim(mission.task.out, "run"):
+        return _accomplish(mission, *_checked(mission))
+
+
+def _accomplish(mission: Mission, splits: Splits, teacher: Backbone) -> dict[str, Any]:
     task, budget = mission.task, mission.budget
-    splits, teacher = _checked(mission)
     sweep(task.out)
     begin = _recall(mission)
     too_few = check_shown(budget, len(splits.validation), mission.attempts)
@@ -190,11 +196,10 @@ def _scout(task: Run, asked: Scouting, begin: Callable[[], None]) -> Mapping[str
     file, known = task.out / SCOUT, {**asdict(asked), "budget": str(asked.budget)}
     question: dict[str, Any] = json.loads(json.dumps(known | {"restart": False}))
     if not task.restart:
-        with suppress(OSError, ValueError, AttributeError):
-            kept: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            if kept.get("asked") == question:
-                task.progress("scout", 1, 1, f"already scouted, in {file}")
-                return kept
+        kept = SCOUTED.found(file)
+        if kept.get("asked") == question:
+            task.progress("scout", 1, 1, f"already scouted, in {file}")
+            return kept
     found = {**scout(asked, None, Opening(task, begin)), "asked": question}
     write_json(file, found)
     return found
@@ -280,6 +285,7 @@ def _summed(task: Run, ending: Ending, gain: dict[str, Any] | None) -> dict[str,
     section = ending.to_dict()
     task.say(f"{section['sentence']}.")
     summary = {
+        **RUN.head,
         "command": task.command,
         "gain": gain,
         "decisions": task.decisions,

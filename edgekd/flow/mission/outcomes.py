@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgekd.budget import LATENCY, Budget, Ruling, figures_of, rule_all
+from edgekd.errors import RecipeError
 from edgekd.files import write_json
 from edgekd.flow.mission import worth
 from edgekd.flow.mission.ground import Ground
@@ -21,8 +22,8 @@ from edgekd.flow.mission.plans import Attempt, Plan, State, attempt_from, state_
 from edgekd.flow.mission.steadiness import condition_of, unsteady
 from edgekd.flow.mission.teachers import excused
 from edgekd.flow.policies import policy_for
-
-SCHEMA_VERSION = 2
+from edgekd.recipe import Recipe, recipe_from
+from edgekd.schema import OUTCOME
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,15 @@ class Outcome:
 
 
 def read_outcome(ground: Ground, plan: Plan, number: int) -> Outcome | None:
-    """What is kept of a plan; None where it was not tried, or what is kept decides too little."""
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one is made again
-        table = json.loads(ground.outcome(plan).read_text("utf-8"))
-        if table["asked"] != _asked(ground, plan):
+    """What is kept of a plan; None where it was not tried, or what is kept decides too little.
+
+    Raises:
+        UsageError: it is of a newer edgekd.
+    """
+    table = OUTCOME.found(ground.outcome(plan))
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecipeError):  # made again
+        asked = _asked(ground, plan)
+        if _completed(table["asked"], asked) != asked:
             return None
         if table["question"] != _question(ground, number):
             return _ruled_again(ground, table, plan, number)
@@ -56,7 +62,7 @@ def keep_outcome(ground: Ground, found: Outcome, number: int) -> None:
     write_json(
         ground.outcome(plan),
         {
-            "schema_version": SCHEMA_VERSION,
+            **OUTCOME.head,
             "asked": _asked(ground, plan),
             "question": _question(ground, number),
             "attempt": found.attempt.to_dict(),
@@ -171,15 +177,25 @@ def _question(ground: Ground, number: int) -> dict[str, Any]:
     return {"budget": str(ground.budget), "number": number}
 
 
+def _completed(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked, with what it did not say when it was written: later keys of the recipe."""
+    recipe = _deciding(recipe_from(kept["recipe"]))
+    return {**kept, "recipe": recipe, "policy": {**asked["policy"], **kept["policy"]}}
+
+
+def _deciding(recipe: Recipe) -> dict[str, Any]:
+    return {k: v for k, v in recipe.to_dict().items() if k not in ("teacher", "teach")}
+
+
 def _asked(ground: Ground, plan: Plan) -> dict[str, Any]:
     """All that decides what is measured, but for how long, and for the machine."""
-    recipe, profile = ground.recipe(plan).to_dict(), ground.task.recipe.profile
+    profile = ground.task.recipe.profile
     said = {"batch_size": profile.batch_size, "threads": profile.threads}
     asked = {
         "plan": plan.asked,
         "policy": asdict(policy_for(ground.device, {k: v for k, v in said.items() if v})),
         "teacher": ground.teacher.sha256,
-        "recipe": {k: v for k, v in recipe.items() if k not in ("teacher", "teach")},
+        "recipe": _deciding(ground.recipe(plan)),
     }
     found: dict[str, Any] = json.loads(json.dumps(asked))
     return found

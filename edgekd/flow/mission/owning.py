@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from edgekd.artifact import MANIFEST
 from edgekd.errors import UsageError
 from edgekd.files import sha256
 from edgekd.flow.running import PROFILE, SUMMARY
+from edgekd.schema import RUN
 from edgekd.watching import Watch
 
 ARTIFACT, SAMPLES = "artifact", "profile.samples.jsonl"
@@ -24,11 +23,12 @@ PUBLISHED = "published"
 
 
 def summary_in(out: Path) -> dict[str, Any]:
-    """What the last run in a folder said; nothing where there was none, or it is damaged."""
-    with suppress(OSError, ValueError):
-        found = json.loads((out / SUMMARY).read_text("utf-8"))
-        return found if isinstance(found, dict) else {}
-    return {}
+    """What the last run in a folder said; nothing where there was none, or it is damaged.
+
+    Raises:
+        UsageError: it is of a newer edgekd.
+    """
+    return RUN.found(out / SUMMARY)
 
 
 def check_place(out: Path) -> None:

@@ -14,6 +14,7 @@ from edgekd.errors import ArtifactError, GateError
 from edgekd.flow import gates
 from edgekd.flow.job import Job
 from edgekd.flow.training import LABELS, comes_trained
+from edgekd.hiding import shown
 from edgekd.intervals import wilson
 from edgekd.loading import Splits
 from edgekd.models import build
@@ -34,7 +35,7 @@ def check_same(recipe: Recipe, splits: Splits, out: Path) -> None:
         return
     job = Job("teacher", recipe.teacher, recipe.teach, LABELS, recipe, out, Silent(), False)
     there = build(recipe.teacher, splits.labels) if comes_trained(recipe.teacher) else None
-    job.finished(job.fingerprint(there, splits))
+    job.finished(job.known(there, splits))
 
 
 def check_knowing(teacher: Artifact, splits: Splits) -> str:
@@ -63,7 +64,7 @@ def taught_on_others(recipe: Recipe) -> str:
         made = Artifact.open(Path(recipe.teacher.weights)) if recipe.teacher.weights else None
     except ArtifactError:
         return ""
-    theirs = ((made.manifest.get("recipe") or {}) if made else {}).get("data") or {}
+    theirs = shown(((made.manifest.get("recipe") or {}) if made else {}).get("data") or {})
     ours = recipe.to_dict()["data"]
     apart = [name for name in SPLITTING if name in theirs and _differ(name, theirs, ours)]
     if not apart:

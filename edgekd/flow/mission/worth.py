@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from edgekd.artifact import Artifact
 from edgekd.budget import Budget, Clause, Figure
-from edgekd.files import write_json
+from edgekd.files import read_json, write_json
 from edgekd.intervals import Interval, paired_difference, wilson
 from edgekd.loading import Splits, eval_loader
 from edgekd.models import from_artifact
@@ -167,7 +166,7 @@ def _drop(found: Tally, confidence: float) -> Interval:
 
 def _kept(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = read_json(file)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

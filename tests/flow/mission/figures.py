@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekd.budget import Budget, Figure, rule_all
 from edgekd.flow.mission.plans import Attempt, Limits, Made, Other, Plan, state_of
+from edgekd.schema import SCOUT
 
 LIMITS = Limits(attempts=6, margin=0.1, epochs=10)
 
@@ -43,7 +44,7 @@ def row(
 
 
 def table(*rows: Mapping[str, Any]) -> dict[str, Any]:
-    return {"kind": "scout", "candidates": list(rows)}
+    return {"kind": "scout", **SCOUT.head, "candidates": list(rows)}
 
 
 def tried(

@@ -13,21 +13,45 @@ import pytest
 from edgekd.artifact import Artifact
 from edgekd.budget import Budget
 from edgekd.errors import DeviceError, GateError, UsageError
+from edgekd.files import read_json
 from edgekd.flow import scouts
+from edgekd.flow.findings import Found
 from edgekd.flow.mission import accomplishing, attempting, confirming, ground, owning, teachers
 from edgekd.flow.mission.accomplishing import Mission, accomplish
 from edgekd.flow.running import Run
 from edgekd.flow.scouts import Scouting
 from edgekd.recipe import Network, recipe_from
+from edgekd.schema import OUTCOME, RUN
 from tests.flow.conftest import TABLE, Heard
 from tests.flow.mission.figures import row, table
+from tests.keys import check_keys
 
 RECIPE = recipe_from(
     {**TABLE, "train": {**TABLE["train"], "epochs": 1}, "profile": {"max_seconds": 0.5}}
 )
 FOUND = table(row("resnet14", 0.2, 0.7, size=8), row("resnet8", 0.1, 0.6, size=8))
 SHORT = {"max_seconds": 1.0, "min_seconds": 0.2, "warmup_seconds": 0.1}
+PERCENTILES = ("median", "p95", "p99")
+asking = attempting.ask
 HOLDS = "p95<=2s, top1_drop<=99%"
+
+
+def calmly(
+    here: ground.Ground, path: Path, truth: Any, said: Any, *, proofs: bool
+) -> tuple[Found, list[dict[str, Any]]]:
+    """Measured as ever; but a busy machine, whose times decide nothing, is not what is tested."""
+    found, samples = asking(here, path, truth, said, proofs=proofs)
+    found.record["verdict"] = {"state": "stable", "reasons": []}
+    for name in PERCENTILES:
+        if found.record["timing"][name]["hi"] is None:
+            found.record["timing"][name] = {"value": 1.0, "lo": 0.9, "hi": 1.1, "method": "calm"}
+    return found, samples
+
+
+def calm(patch: pytest.MonkeyPatch) -> None:
+    for module in (attempting, confirming):
+        patch.setattr(module, "ask", calmly)
+    patch.setattr(ground, "fields_for", lambda *_: SHORT)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +64,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Scouting]:
         return dict(FOUND)
 
     monkeypatch.setattr(accomplishing, "scout", scout)
-    monkeypatch.setattr(ground, "fields_for", lambda *_: SHORT)
+    calm(monkeypatch)
     return questions
 
 
@@ -56,7 +80,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a mission that held; only to read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accomplishing, "scout", lambda *_: dict(FOUND))
-        patch.setattr(ground, "fields_for", lambda *_: SHORT)
+        calm(patch)
         out = tmp_path_factory.mktemp("mission") / "run"
         go(out, HOLDS)
     return out
@@ -70,6 +94,34 @@ def run(taught: Path, tmp_path: Path) -> Path:
 def summary_of(out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / "run.json").read_text())
     return found
+
+
+def test_the_files_have_the_keys_of_their_versions(taught: Path) -> None:
+    check_keys(OUTCOME, *map(read_json, taught.glob("*/outcome-*.json")))
+    check_keys(RUN, summary_of(taught))
+
+
+def test_what_an_older_edgekd_tried_is_not_tried_again(run: Path) -> None:
+    """Its outcomes asked for a budget and a length, and knew fewer keys of a recipe."""
+    file = run / "resnet14-8px-1ep/outcome-fp32.json"
+    now = read_json(file)
+    asked = now["asked"] | now["question"]
+    asked["policy"] |= {"min_seconds": 180.0, "max_seconds": 270.0}
+    del asked["recipe"]["data"]["order"], asked["recipe"]["train"]["compile"]
+    then = {name: now[name] for name in ("attempt", "record", "confirmed")}
+    file.write_text(json.dumps({"schema_version": 1, "asked": asked, **then}))
+    heard = Heard()
+    go(run, HOLDS, heard)
+    assert "attempt" in heard.taken()
+    assert read_json(file)["schema_version"] == 1  # as it was
+
+
+def test_a_newer_edgekds_mission_is_left_alone(run: Path) -> None:
+    (run / "run.json").write_text(json.dumps({"schema_version": 99}))
+    before = sorted(run.rglob("*"))
+    with pytest.raises(UsageError, match=r"run\.json has schema 99; .* Update edgekd, or choose"):
+        go(run, HOLDS)
+    assert sorted(run.rglob("*")) == before
 
 
 def test_it_ends_with_an_artifact_and_its_proof(taught: Path) -> None:
@@ -186,10 +238,9 @@ def test_what_does_not_repeat_is_no_end(
 ) -> None:
     """The second measurement is over the bound: the ladder goes on, and the test says nothing."""
     slow = {"resnet14-8px-1ep"}
-    ask = attempting.ask
 
     def jammed(here: Any, path: Path, truth: Any, said: Any, *, proofs: bool) -> Any:
-        found, samples = ask(here, path, truth, said, proofs=proofs)
+        found, samples = calmly(here, path, truth, said, proofs=proofs)
         if proofs and path.parent.name in slow:
             for name in ("value", "lo", "hi"):
                 found.record["timing"]["p95"][name] = 1e6

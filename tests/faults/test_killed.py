@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.doomed import Ended, Moment, Workshop, workshop
-from tests.endings import ending, left_over
+from tests.faults.commands import BRIEF, DATA, OFTEN, TEACH, TRAIN, homes, settings
+from tests.faults.doomed import Ended, Moment, Workshop
+from tests.faults.endings import ending, left_over
 
-DATA = ["--data", "digits", "--size", "8", "--limit", "300"]
-TEACH = {"epochs": 6, "batch_size": 32, "lr": 0.1, "precision": "fp32"}
-TRAIN = {"epochs": 2, "batch_size": 32, "precision": "fp32"}
-OFTEN = {"checkpoint_minutes": 0, "log_steps": 4}
 MOST_SITTINGS = 200
-
-
-def settings(**sections: Mapping[str, object]) -> list[str]:
-    """``--set section.key=value`` ..."""
-    pairs = [
-        (f"{name}.{key}", value) for name, table in sections.items() for key, value in table.items()
-    ]
-    return [word for key, value in pairs for word in ("--set", f"{key}={value}")]
-
-
 RUN = [
     "run",
     *("--teacher", "resnet14", "--student", "resnet8", "--baseline", "epochs", "-o", "run"),
@@ -60,12 +47,6 @@ COMPARE = [
 COMMANDS = {"run": RUN, "mission": MISSION, "scout": SCOUT, "compare": COMPARE}
 
 
-@pytest.fixture(scope="module")
-def shop() -> Iterator[Workshop]:
-    with workshop() as opened:
-        yield opened
-
-
 def words_of(name: str, taught: Path) -> list[str]:
     """A command of :data:`COMMANDS`, whose teacher is there."""
     return [str(taught) if word == "TAUGHT" else word for word in COMMANDS[name]]
@@ -79,7 +60,7 @@ def refused_at_every_file(
     while len(full) < MOST_SITTINGS:
         known = "|".join(map(re.escape, full))
         new = re.compile(f"renames (?!(?:{known})$).*" if full else "renames .*")
-        ended = shop.run(words, cut, Moment(new.pattern, full=True), env)
+        ended = shop.run(words, cut, Moment(new.pattern, full=True), env, first=BRIEF)
         found = next(filter(new.fullmatch, ended.moments), None)
         if found is None:
             return ended, full
@@ -98,7 +79,7 @@ def assert_no_room(ended: Ended, folder: Path) -> None:
 
 def in_one_go(shop: Workshop, words: Sequence[str], place: Path) -> Ended:
     """The command, undisturbed."""
-    whole = shop.run(words, place / "whole", env=homes(place / "whole"))
+    whole = shop.run(words, place / "whole", env=homes(place / "whole"), first=BRIEF)
     assert whole.code == 0, whole.err
     assert left_over(place / "whole") == []
     return whole
@@ -108,9 +89,9 @@ def cut_off(shop: Workshop, words: Sequence[str], place: Path, moments: Sequence
     """The command in one folder again and again, killed at one moment after the other."""
     cut, env = place / "cut", homes(place / "cut")
     for moment in moments:
-        ended = shop.run(words, cut, moment, env)
+        ended = shop.run(words, cut, moment, env, first=BRIEF)
         assert ended.killed, f"it never came by {moment}: {ended.err}"
-    return shop.run(words, cut, env=env)
+    return shop.run(words, cut, env=env, first=BRIEF)
 
 
 def at_every_moment(
@@ -121,19 +102,11 @@ def at_every_moment(
     while len(died) < MOST_SITTINGS:
         known = "|".join(map(re.escape, died))
         new = re.compile(f"(?!(?:{known})$).*")
-        ended = shop.run(words, cut, Moment(new.pattern, after_s=after_s), env)
+        ended = shop.run(words, cut, Moment(new.pattern, after_s=after_s), env, first=BRIEF)
         if not ended.killed:
             return ended, died
         died.append(next(filter(new.fullmatch, ended.moments)))
     pytest.fail(f"it did not end: {died}")
-
-
-def homes(folder: Path) -> dict[str, str]:
-    """Caches and settings of its own; what edgekd makes in private is found there as well."""
-    home = folder.with_name(f"{folder.name}.home")
-    (home / "tmp").mkdir(parents=True, exist_ok=True)
-    names = {"XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "config", "TMPDIR": "tmp"}
-    return {name: str(home / within) for name, within in names.items()}
 
 
 def assert_same_end(place: Path, whole: Ended, ended: Ended) -> None:
@@ -163,11 +136,10 @@ def test_a_mission_that_is_killed_again_and_again(shop: Workshop, tmp_path: Path
         tmp_path / "cut",
         Moment("renames run/run.json", full=True),
         homes(tmp_path / "cut"),
+        first=BRIEF,
     )
     assert_no_room(refused, tmp_path / "cut")
     moments = [
-        Moment("starts python.*", 2, after_s=0.2),  # in the middle of scouting
-        Moment(f"renames {first}/student/training/checkpoint.pt", 2),
         Moment(f"renames {first}/outcome-fp32.json"),  # measured, and not decided yet
         Moment(f"renames {second}/outcome-fp32.json", 2),  # confirmed, and not said so yet
     ]

@@ -1,122 +1,66 @@
-"""Processes that kill themselves at one exact moment, as a power cut would: SIGKILL, no farewell.
-
-A moment is something that lasts, about to happen: a file taking its name, a file going, a program
-being started. Python's own audit events tell of them, so that nothing in edgekd knows that it is
-watched. Run as a program, this file is a workshop: edgekd is imported once, and every command runs
-in a fork of it, a process of its own, without the seconds that importing takes.
-"""
+"""The workshop: a program that takes orders, a line of JSON each, and forks a command for each."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib
 import json
 import os
 import pkgutil
 import re
-import signal
-import subprocess
+import select
+import shutil
 import sys
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.faults.doomed import ROOT, Blow, Moment
+from tests.faults.striking import families, kill_all, strike
+
 DRAWN = re.compile(r"(?<=\.)[a-z0-9_]{8}(?=/|$)")
 """What ``tempfile`` draws by lot at the end of a name."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """When to die: just before the ``count``-th moment whose name a pattern fits as a whole."""
-
-    pattern: str
-    count: int = 1
-    after_s: float = 0.0
-    """How much later: the middle of what a child process does."""
-    full: bool = False
-    """Whether the disk is full then, instead; it has room again the next time."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    """As :mod:`subprocess` has it: -9 for one that was killed."""
-    out: str
-    err: str
-    moments: tuple[str, ...]
-    """What it came by, as ``renames student/model.safetensors``; paths within its folder."""
-
-    @property
-    def killed(self) -> bool:
-        return self.code == -signal.SIGKILL
-
-
-class Workshop:
-    """Runs commands of edgekd, each in a process of its own."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def run(
-        self,
-        words: Sequence[str],
-        folder: Path,
-        until: Moment | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> Ended:
-        """Run ``edgekd WORDS`` in a folder, to its end or to a moment."""
-        asked = {
-            "words": list(words),
-            "folder": str(folder),
-            "until": None if until is None else asdict(until),
-            "env": dict(env or {}),
-        }
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        told = self._process.stdout.readline()
-        assert told, "the workshop ended"
-        answer = json.loads(told)
-        return Ended(**{**answer, "moments": tuple(answer["moments"])})
-
-
-@contextmanager
-def workshop() -> Iterator[Workshop]:
-    """Open one; it is closed with the block."""
-    root = Path(__file__).parents[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.doomed"],
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONHASHSEED": "random"},
-    )
-    try:
-        yield Workshop(process)
-    finally:
-        process.communicate(timeout=60)
+LATE = (
+    "jinja2",
+    "networkx",
+    "onnx.checker",
+    "onnxruntime.quantization",
+    "onnxscript",
+    "plotly.io",
+    "PIL.PngImagePlugin",
+    "rich.progress",
+    "rich.table",
+    "sklearn.datasets",
+    "torch._dynamo",
+    "torch.onnx._internal.exporter._core",
+    "torchvision.transforms",
+)
+"""What commands import where they need it."""
+ADOPTS = 36
+"""``PR_SET_CHILD_SUBREAPER``: whose parent is killed becomes this program's child."""
 
 
 def main() -> None:
-    """Take orders, a line of JSON each, until there are no more."""
+    """Take orders until there are no more."""
     import edgekd
 
     skipped = re.compile(r".*\.(openvino|trt|wds|hf|__main__)$")
     for module in pkgutil.walk_packages(edgekd.__path__, "edgekd."):
         if not skipped.match(module.name) and "tensorrt" not in module.name:
             importlib.import_module(module.name)
+    for name in LATE:
+        importlib.import_module(name)
+    ctypes.CDLL(None).prctl(ADOPTS, 1, 0, 0, 0)
     for line in sys.stdin:
-        answer = _carried_out(json.loads(line))
+        asked = json.loads(line)
+        answer = _strays(asked["strays"]) if "strays" in asked else _carried_out(asked)
         print(json.dumps(answer), flush=True)
+    kill_all(os.getpid())
 
 
 def _carried_out(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,13 +70,60 @@ def _carried_out(asked: Mapping[str, Any]) -> dict[str, Any]:
     files = {name: heard / name for name in ("out", "err", "moments")}
     for file in files.values():
         file.write_text("")
+    begun = time.monotonic()
     child = os.fork()
     if child == 0:
         _be(asked, files)  # never comes back
+    blow = None if asked["blow"] is None else Blow(**asked["blow"])
+    hit, late = _watch(child, blow, asked["limit_s"])
     _, status = os.waitpid(child, 0)
+    seconds = time.monotonic() - begun
     texts = {name: file.read_text("utf-8", "replace") for name, file in files.items()}
     moments = texts.pop("moments").splitlines()
-    return {"code": os.waitstatus_to_exitcode(status), "moments": moments, **texts}
+    code = os.waitstatus_to_exitcode(status)
+    how = {"hit": hit, "late": late, "seconds": seconds}
+    return {"code": code, "moments": moments, **how, **texts}
+
+
+def _watch(child: int, blow: Blow | None, limit_s: float) -> tuple[bool, bool]:
+    """Until it ends: whether a blow hit somebody, and whether it had to be ended."""
+    others, begun, hit = {*families(os.getpid())} - {child}, time.monotonic(), False
+    ended = os.pidfd_open(child)
+    try:
+        if blow is not None and not _is_over(ended, blow.after_s):
+            while not hit and time.monotonic() - begun < limit_s:
+                hit = strike(child, blow, others)
+                if not hit and _is_over(ended, 0.02):
+                    break
+        late = not _is_over(ended, max(0.0, limit_s - (time.monotonic() - begun)))
+    finally:
+        os.close(ended)
+    if late:
+        kill_all(os.getpid())
+    return hit, late
+
+
+def _is_over(ended: int, seconds: float) -> bool:
+    return bool(select.select([ended], [], [], seconds)[0])
+
+
+def _strays(patience_s: float) -> list[str]:
+    until = time.monotonic() + patience_s
+    while True:
+        _bury()
+        left = families(os.getpid())
+        if not left or time.monotonic() > until:
+            return sorted(left.values())
+        time.sleep(0.1)
+
+
+def _bury() -> None:
+    """Adopted children that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 def _be(asked: Mapping[str, Any], files: Mapping[str, Path]) -> None:
@@ -147,6 +138,12 @@ def _be(asked: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         folder = Path(asked["folder"])
         folder.mkdir(exist_ok=True)
         os.chdir(folder)
+        if asked["first"]:
+            module, _, name = asked["first"].partition(":")
+            getattr(importlib.import_module(module), name)(**asked["told"])
+        if asked["fresh"]:
+            os.environ["PYTHONPATH"] = str(ROOT)
+            os.execv(sys.executable, [sys.executable, "-m", "edgekd", *asked["words"]])
         until = asked["until"]
         _listen(files["moments"], folder, None if until is None else Moment(**until))
         sys.argv = ["edgekd", *asked["words"]]
@@ -165,12 +162,9 @@ def _be(asked: Mapping[str, Any], files: Mapping[str, Path]) -> None:
 
 
 def _listen(log: Path, folder: Path, until: Moment | None) -> None:
-    """Write down the moments, and die at one, or have no room for it."""
+    """Write down the moments, and at one of them do what is to happen then."""
     written = os.open(log, os.O_WRONLY | os.O_APPEND)
     me, seen = os.getpid(), 0
-
-    def die() -> None:
-        os.kill(me, signal.SIGKILL)
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal seen
@@ -181,12 +175,23 @@ def _listen(log: Path, folder: Path, until: Moment | None) -> None:
         if until is None or not re.fullmatch(until.pattern, moment):
             return
         seen += 1
-        if seen == until.count and until.full:
+        if seen != until.count:
+            return
+        if until.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if seen == until.count:
-            threading.Timer(until.after_s, die).start() if until.after_s else die()
+        if until.gone:
+            shutil.rmtree(folder / until.gone, ignore_errors=True)
+        else:
+            _strike_later(me, until.number, until.after_s)
 
     sys.addaudithook(hear)
+
+
+def _strike_later(whom: int, number: int, after_s: float) -> None:
+    if after_s:
+        threading.Timer(after_s, os.kill, (whom, number)).start()
+    else:
+        os.kill(whom, number)
 
 
 def _named(event: str, arguments: tuple[Any, ...], folder: Path) -> str | None:

@@ -35,7 +35,7 @@ from tests.proxy import Proxy, proxied
 from tests.sshd import Server, needs_sshd, serving
 
 pytestmark = needs_sshd
-TINY = run_path(str(Path(__file__).parent / "agent" / "tiny_models.py"))
+TINY = run_path(str(Path(__file__).parents[1] / "agent" / "tiny_models.py"))
 OLD = (
     "import runpy, sys\nsys.version_info, sys.version = (3, 7, 3), '3.7.3 (default)'\n"
     "sys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"

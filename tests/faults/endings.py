@@ -16,8 +16,12 @@ TIMES |= {"images_per_s", "peak_gb", "teacher_hits", "together"}
 HASHES = {"sha256", "bytes", "tuned_from"}
 """Of files that say when they were made, or whose parents do."""
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+MARK = re.compile(r"place:[0-9a-f]{12}")
+"""By a key of the user's cache, and each command has its own."""
 DOUBT = re.compile(r" \((?:not stable|measured twice)[^()]*\)")
-CHANCE = re.compile("measured longer|^teacher: |^memory: |^loading is ")
+CHANCE = re.compile(
+    "measured longer|^teacher: |^memory: |^loading is |^lost the link|^the link to "
+)
 Ending = dict[str, Any]
 
 
@@ -46,7 +50,8 @@ def wordings(lines: list[str]) -> list[str]:
     """Sentences without their numbers: what was measured twice is never twice the same.
 
     Nor is how busy the machine was, which is said in parentheses, and that it took longer then; nor
-    what a training found in its cache and held in memory, which it says of each sitting.
+    what a training found in its cache and held in memory, which it says of each sitting; nor a
+    listener that was killed, and found its run again.
     """
     kept = [DOUBT.sub("", line) for line in lines if not CHANCE.search(line)]
     return [NUMBER.sub("#", line) for line in kept]
@@ -60,7 +65,7 @@ def _content(file: Path) -> Any:
 
 
 def _table(file: Path) -> Any:
-    return without(json.loads(file.read_text("utf-8")), TIMES | HASHES)
+    return without(json.loads(MARK.sub("place", file.read_text("utf-8"))), TIMES | HASHES)
 
 
 def _lines(file: Path) -> Any:
@@ -98,18 +103,43 @@ def _comparison(file: Path) -> Any:
     return without(_table(file), {"cost", "teacher_ms_per_step", "teacher_hits", "command"})
 
 
+def _measurements(file: Path) -> Any:
+    """What was measured, on what, and how right it was; how fast it was is never twice the same."""
+    kept = ("accuracy", "failure", "policy")
+    records = json.loads(file.read_text("utf-8"))
+    return [[sorted(record), *(record.get(name) for name in kept)] for record in records]
+
+
+def _proof(file: Path) -> Any:
+    table = json.loads(file.read_text("utf-8"))
+    return {name: table[name] for name in ("device", "data", "images", "predictions", "answers")}
+
+
+def _scouted(file: Path) -> Any:
+    """Whom it ranked; the order is by what was measured."""
+    table = json.loads(file.read_text("utf-8"))
+    return sorted(f"{each['name']} {each['precision']}" for each in table["candidates"])
+
+
+def _unmarked(file: Path) -> str:
+    return MARK.sub("place", file.read_text("utf-8"))
+
+
 def _bytes(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "*.safetensors": _bytes,
-    "recipe.toml": _bytes,
+    "recipe.toml": _unmarked,
     "answers.json": _bytes,
     "model.onnx": _graph,
     "manifest.json": _table,
     "metrics.jsonl": _lines,
     "run.json": _summary,
     "compare.json": _comparison,
+    "profile.json": _measurements,
+    "scout.json": _scouted,
+    "proof/*.json": _proof,
 }
 """The rest is only to be there: what was measured, and pages that show it."""

@@ -1,0 +1,191 @@
+"""Command lines: names there are not, values out of range, places that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from tests.bad_input.models import text_as_onnx, whole_onnx
+from tests.bad_input.table import Cases, Place
+
+
+def file_in_the_way(place: Place) -> list[str | Path]:
+    place.out.write_text("mine")
+    return place.distill()
+
+
+def file_further_up(place: Place) -> list[str | Path]:
+    (place.tmp / "file").write_text("mine")
+    return [*place.distill(), "-o", place.tmp / "file" / "deep" / "out"]
+
+
+def empty_folder(place: Place) -> list[str | Path]:
+    (place.tmp / "nothing").mkdir()
+    return ["report", place.tmp / "nothing"]
+
+
+def device_in_the_way(place: Place) -> list[str | Path]:
+    """Of the same number as /dev/full's; the real one would be lost if this were not refused."""
+    try:
+        os.mknod(place.out, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+    except PermissionError:
+        os.mkfifo(place.out)
+    return place.distill()
+
+
+def pipe_in_the_way(place: Place) -> list[str | Path]:
+    os.mkfifo(place.tmp / "profile.json")
+    return ["profile", whole_onnx(place), "-o", place.tmp / "profile.json"]
+
+
+def taught(place: Place) -> Path:
+    return shutil.copytree(place.teacher, place.tmp / "teacher")
+
+
+def onto_its_teacher(place: Place) -> list[str | Path]:
+    teacher = taught(place)
+    return place.distill("-o", teacher, teacher=teacher)
+
+
+def over_its_teacher(place: Place) -> list[str | Path]:
+    return [*onto_its_teacher(place), "--restart"]
+
+
+def export_onto_itself(place: Place) -> list[str | Path]:
+    network = taught(place)
+    return ["export", network, "-o", network]
+
+
+CASES: Cases = {
+    "verb": (lambda p: ["distil"], 2, ["No such command 'distil'", "distill"]),
+    "flag": (lambda p: p.distill("--metod", "ce"), 2, ["--metod", "--method"]),
+    "method": (
+        lambda p: p.distill("--method", "ce + kdd"),
+        2,
+        ["there is no method 'kdd'", "Did you mean kd"],
+    ),
+    "formula": (
+        lambda p: p.distill("--method", "ce + x*kd"),
+        2,
+        ["weight 'x' is no number", '"ce + 0.9*kd + at"'],
+    ),
+    "model": (
+        lambda p: p.distill("--student", "resnet9"),
+        2,
+        ["there is no model 'resnet9'", "Did you mean resnet8"],
+    ),
+    "data set": (
+        lambda p: p.distill("--data", "digit"),
+        2,
+        ["there is no data set 'digit'", "Did you mean digits"],
+    ),
+    "term's option": (
+        lambda p: p.distill("--set", "method.kd.temprature=3"),
+        2,
+        ["method 'kd' has no option 'temprature'", "Did you mean temperature"],
+    ),
+    "term's option out of range": (
+        lambda p: p.distill("--set", "method.kd.temperature=-1"),
+        2,
+        ["method 'kd': temperature must be above 0, got -1"],
+    ),
+    "device": (
+        lambda p: ["profile", *text_as_onnx(p)[1:], "--device", "pi"],
+        2,
+        ["there is no device 'pi'", "There are: local"],
+    ),
+    "tracker": (
+        lambda p: p.distill("--set", 'train.trackers=["wand"]'),
+        2,
+        ["train.trackers", "wand", "wandb"],
+    ),
+    "optimiser": (
+        lambda p: p.distill("--set", "train.optimizer=sdg"),
+        2,
+        ["train.optimizer is 'sdg'", "Did you mean", "sgd"],
+    ),
+    "schedule": (
+        lambda p: p.distill("--set", "train.schedule=cosin"),
+        2,
+        ["train.schedule is 'cosin'", "Did you mean cosine"],
+    ),
+    "kind to list": (lambda p: ["list", "metod"], 2, ["'metod'", "'method'"]),
+    "shell": (lambda p: ["completion", "tcsh"], 2, ["'tcsh'", "'bash'"]),
+    "no batch": (lambda p: p.distill("--batch-size", "0"), 2, ["batch_size is 0", "at least 1"]),
+    "no epochs": (lambda p: p.distill("--epochs", "0"), 2, ["epochs is 0", "at least 1"]),
+    "epochs below zero": (lambda p: p.distill("--epochs", "-1"), 2, ["epochs is -1"]),
+    "no number": (lambda p: p.distill("--epochs", "ten"), 2, ["'ten'", "--epochs"]),
+    "learning rate": (lambda p: p.distill("--lr", "0"), 2, ["lr is 0.0", "more than 0"]),
+    "fp16 on a CPU": (
+        lambda p: p.distill("--precision", "fp16"),
+        2,
+        ["train.precision is 'fp16'", "needs a GPU", "use auto or fp32"],
+    ),
+    "precision": (
+        lambda p: p.distill("--precision", "int8"),
+        2,
+        ["precision is 'int8'", "bf16"],
+    ),
+    "key": (
+        lambda p: p.distill("--set", "train.epoch=3"),
+        2,
+        ["unknown key 'train.epoch'", "Did you mean epochs"],
+    ),
+    "no key": (
+        lambda p: p.distill("--set", "epochs"),
+        2,
+        ["--set 'epochs'", "expected key=value, such as train.epochs=10"],
+    ),
+    "provider": (
+        lambda p: ["profile", whole_onnx(p), "--provider", "FooProvider"],
+        1,
+        ["FooProvider was asked for", "CPUExecutionProvider"],
+    ),
+    "profile of no seconds": (
+        lambda p: ["profile", *text_as_onnx(p)[1:], "--max-seconds", "0"],
+        2,
+        ["max_seconds is 0"],
+    ),
+    "file in the way": (file_in_the_way, 2, ["out is a file", "--output"]),
+    "file further up": (file_further_up, 2, ["file is a file", "--output"]),
+    "profile into a folder": (
+        lambda p: ["profile", *text_as_onnx(p)[1:], "-o", p.tmp],
+        2,
+        ["is a folder", "--output profile.json"],
+    ),
+    "report of nothing": (empty_folder, 2, ["holds nothing to report", "it is empty"]),
+    "report of nowhere": (lambda p: ["report", p.tmp / "none"], 2, ["none is not a folder"]),
+    "diverged": (
+        lambda p: p.distill("--lr", "1e9", "--set", "train.warmup_epochs=0"),
+        1,
+        ["no longer finite at step", "lower the learning rate", "--restart"],
+    ),
+    "the whole file system": (
+        lambda p: p.distill("-o", "/"),
+        2,
+        ["/ is the whole file system", "--output"],
+    ),
+    "nowhere to write": (
+        lambda p: p.distill("-o", "/proc/edgekd/out"),
+        2,
+        ["cannot write /proc/edgekd/out", "No such file or directory", "--output"],
+    ),
+    "device in the way": (device_in_the_way, 2, ["out is a file", "--output"]),
+    "pipe in the way": (pipe_in_the_way, 2, ["profile.json is a device or a pipe", "--output"]),
+    "student onto its teacher": (
+        onto_its_teacher,
+        2,
+        ["holds a finished teacher", "Choose another --output"],
+    ),
+    "student over its teacher": (
+        over_its_teacher,
+        2,
+        ["teacher is to be read, and lies in", "--restart would clear", "another --output"],
+    ),
+    "export onto itself": (export_onto_itself, 2, ["would replace its manifest", "with --output"]),
+}
+
+LEFT = {"diverged": ["training", "training/metrics.jsonl"]}
+TOUCHED = {"diverged": ["home/.cache/edgekd*"]}  # what the teacher answered
