@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from edgekd.agent.turns import taken
 from edgekd.errors import UsageError
 
 DRAFT = ".edgekd-draft."
@@ -94,20 +95,9 @@ def held_folder(within: Path) -> tuple[Path, int]:
         private = Path(tempfile.mkdtemp(prefix=DRAFT, dir=within))
         with suppress(FileNotFoundError):
             held = os.open(private, os.O_RDONLY)
-            if _take(held) and private.exists():
+            if taken(held) and private.exists():  # not where a sweep has it already
                 return private, held
             os.close(held)
-
-
-def _take(held: int) -> bool:
-    """Lock a new folder; not where a sweep has it already, which is about to delete it."""
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: what is left there stays
-        pass
-    return True
 
 
 def _remove_unused(private: Path) -> None:
