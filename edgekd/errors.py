@@ -160,9 +160,14 @@ class UnknownNameError(UsageError):
         super().__init__(f"there is no {kind} {name!r}.{hint(name, known)}")
 
 
+def reason(error: Exception) -> str:
+    """Why, without the system's number for it and the path, which a message names itself."""
+    return str((isinstance(error, OSError) and error.strerror) or error)
+
+
 def hint(name: str, known: Iterable[str], limit: int = 12) -> str:
     """`` Did you mean ...?`` for a near miss, else the names there are (at most ``limit``)."""
-    names = list(known)
+    names = [one for one in known if one != name]  # that one is there, and is no such thing
     near = difflib.get_close_matches(name, names, n=3)
     if near:
         return f" Did you mean {' or '.join(near)}?"

@@ -130,7 +130,7 @@ def writing(path: Path) -> Iterator[None]:
             raise
         raise UsageError(
             f"cannot write {path}: {error.strerror}. "
-            "Choose another place with --output, or free some space."
+            "Free some space, make it writable, or choose another place (--output)."
         ) from error
 
 

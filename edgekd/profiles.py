@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from edgekd.errors import UnknownNameError
+from edgekd.errors import RecipeError, UnknownNameError, reason
+from edgekd.files import contents
+from edgekd.strict import check_values, parse_toml
 
 
 def find_profile(kind: str, name: str) -> Path:
@@ -27,3 +30,24 @@ def profile_folders(kind: str) -> list[Path]:
         package / "_profiles" / kind,  # in a wheel
         package.parent / "profiles" / kind,  # in a checkout
     ]
+
+
+def read_profile(path: Path, what: str) -> dict[str, Any]:
+    """What a profile's file says.
+
+    Args:
+        path: the file.
+        what: what it describes, for a message, such as ``the candidates in``.
+
+    Raises:
+        RecipeError: it cannot be read, or is no TOML, or holds what no profile holds.
+    """
+    try:
+        table = parse_toml(contents(path).decode("utf-8-sig"))
+        check_values(table)
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"cannot read {what} {path}: it is not UTF-8 text.") from error
+    except (OSError, ValueError, RecipeError) as error:
+        said = reason(error).removesuffix(".")
+        raise RecipeError(f"cannot read {what} {path}: {said}.") from error
+    return table

@@ -7,19 +7,18 @@ import json
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import RecipeError
+from edgekd.errors import RecipeError, reason
 from edgekd.files import contents
 from edgekd.formula import parse_method
 from edgekd.hiding import shown
 from edgekd.profiles import find_profile
 from edgekd.sections import Data, Export, Network, Profile, Train
-from edgekd.strict import check_values, freeze, line_of, override, term_table
+from edgekd.strict import check_values, freeze, line_of, override, parse_toml, term_table
 
 __all__ = [
     "Data",
@@ -65,11 +64,9 @@ class Recipe:
         path = find_profile("recipes", str(source))
         text = read_text(path)
         try:
-            table = tomllib.loads(text)
-        except ValueError as error:  # TOML's own, or a number of thousands of digits
+            table = parse_toml(text)
+        except ValueError as error:
             raise RecipeError(f"{path}: not valid TOML: {error}.") from error
-        except RecursionError as error:
-            raise RecipeError(f"{path}: not valid TOML: nested too deeply.") from error
         try:
             recipe_from(table)
         except RecipeError as error:
@@ -128,8 +125,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise RecipeError(f"cannot read the recipe {path}: it is not UTF-8 text.") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RecipeError(f"cannot read the recipe {path}: {reason}.") from error
+        raise RecipeError(f"cannot read the recipe {path}: {reason(error)}.") from error
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import ArtifactError, EdgeKDError, UsageError
+from edgekd.errors import ArtifactError, EdgeKDError, UsageError, reason
 from edgekd.files import read_json
 
 Table = dict[str, Any]
@@ -98,7 +98,7 @@ class Schema:
             table = read_json(file)
         except (OSError, ValueError) as error:
             raise self.error(
-                f"{file} cannot be read: {error}. {self._capital(self.remedy)}."
+                f"{file} cannot be read: {reason(error)}. {self._capital(self.remedy)}."
             ) from error
         return self.read(table, file)
 

@@ -73,6 +73,22 @@ def check_values(table: Any) -> None:
         raise RecipeError(f"{key[:60]} ...: more than {DEEPEST} tables or lists in one another.")
 
 
+def parse_toml(text: str) -> dict[str, Any]:
+    """A TOML text as a table.
+
+    Raises:
+        ValueError: it is none, with line and column, or Python cannot hold what it says.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # of whole numbers; Python's own words name a setting of Python's
+        raise ValueError("it holds a number of thousands of digits") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def is_unicode(text: str) -> bool:
     """Whether a text is free of half surrogate pairs, which bytes that are no UTF-8 become."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
@@ -102,8 +118,8 @@ def override(table: dict[str, Any], text: str) -> None:
 def _value(text: str) -> Any:
     """A TOML value; what is none is taken as a string, so that nobody has to quote twice."""
     try:
-        table = tomllib.loads(f"x = {text}")
-    except (ValueError, RecursionError):
+        table = parse_toml(f"x = {text}")
+    except ValueError:
         return text
     return table["x"] if len(table) == 1 else text  # lines behind it would be lost
 

@@ -17,7 +17,6 @@ LAYERS = [  # lowest first; a part may import the parts of lower layers, and its
     {
         "formula",
         "plugins",
-        "profiles",
         "files",
         "structure",
         "intervals",
@@ -29,7 +28,7 @@ LAYERS = [  # lowest first; a part may import the parts of lower layers, and its
         "shortage",
     },
     {"strict", "catalogue", "claims", "hiding", "schema", "scratch"},
-    {"targets", "sections"},
+    {"targets", "sections", "profiles"},
     {"boards"},
     {"recipe", "artifact", "records", "features", "data", "devices"},
     {"loading", "models", "methods", "cards"},

@@ -41,14 +41,22 @@ def test_a_profile_by_name_and_one_there_is_not() -> None:
         ("[export]\nopsets = [18, 13]", "the lowest, then the highest"),
         ("[export]\nspeed = 3", r"unknown key 'export\.speed'"),
         ("[export", "cannot read the device profile"),
+        ("x = 1" + 5000 * "0", "a number of thousands of digits"),
+        ("x = " + 5000 * "[", "nested too deeply"),
+        ("x = '\udc80'", "it is not UTF-8 text"),
     ],
 )
 def test_a_profile_that_is_wrong(text: str, says: str, tmp_path: Path) -> None:
     file = tmp_path / "board.toml"
-    file.write_text(text)
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(RecipeError, match=says) as caught:
         read_board(str(file))
     assert re.search(r"board\.toml", str(caught.value))
+
+
+def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"board\.toml: No such file or directory\.$"):
+        read_board(str(tmp_path / "board.toml"))
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,14 @@ not measured by edgekd's authors say so (``measured = false``), and traps name t
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import RecipeError, UnknownNameError
-from edgekd.files import contents
-from edgekd.profiles import find_profile, profile_folders
-from edgekd.strict import at_least, check_ranges, check_values, freeze
+from edgekd.profiles import find_profile, profile_folders, read_profile
+from edgekd.strict import at_least, check_ranges, freeze
 from edgekd.targets import Target
 
 METERS = ("ina3221", "nvml", "pmic", "rapl")
@@ -190,12 +188,7 @@ def defaults_of(device: str) -> Measure:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(contents(path).decode("utf-8"))
-        check_values(table)
-    except (OSError, ValueError, RecursionError, RecipeError) as error:
-        raise RecipeError(f"cannot read the device profile {path}: {error}.") from error
-    return table
+    return read_profile(path, "the device profile")
 
 
 def _over(kind: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

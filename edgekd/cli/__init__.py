@@ -17,7 +17,7 @@ from edgekd.cli._launched import check_verb, died, hush, leave, speaks, who
 from edgekd.cli._printing import echo, spell_out, wrong_usage
 from edgekd.cli._shortage import advice
 from edgekd.cli._signals import Asked, number_of, settle
-from edgekd.cli._streams import end_streams, open_closed
+from edgekd.cli._streams import end_streams, open_closed, speak
 from edgekd.cli.compare import compare
 from edgekd.cli.completion import completion
 from edgekd.cli.deploy import deploy
@@ -89,6 +89,7 @@ def main() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     open_closed()
     spell_out()
+    speak()
     with Asked().listening():
         try:
             code = _carried_out()

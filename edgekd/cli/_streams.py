@@ -10,10 +10,7 @@ from typing import Any, TextIO, cast
 
 
 def open_closed() -> None:
-    """Open what was closed of the three: the next file would be given its number, and its text.
-
-    Until :func:`end_streams`, standard output says in a sentence why it cannot be written.
-    """
+    """Open what was closed of the three: the next file would be given its number, and its text."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -23,6 +20,10 @@ def open_closed() -> None:
         if getattr(sys, name) is None:
             way = "r" if name == "stdin" else "w"
             setattr(sys, name, open(os.devnull, way, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def speak() -> None:
+    """Until :func:`end_streams`, standard output says in a sentence why it cannot be written."""
     if not isinstance(sys.stdout, _Speaking):
         sys.stdout = cast("TextIO", _Speaking(sys.stdout))
 
@@ -67,10 +68,6 @@ class _Speaking(_Around):
         """Here a disk turns out to be full."""
         with _in_words():
             self.stream.flush()
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # who asks whether it can be reconfigured finds that it can
-        return self.stream.__class__
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgekd.data import FORMATS, Source, Split
 from edgekd.data._places import Member, collect, members
-from edgekd.errors import DataError
+from edgekd.errors import DataError, reason
 from edgekd.files import read_json
 
 __all__ = ["wds"]
@@ -46,8 +46,8 @@ def wds(rest: str) -> Source:
         listed = dict(info.get("splits", {}))
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(
-            f"{root / '_info.json'} cannot be read: {error}. Expected shards and a description "
-            'such as {"splits": {"train": {"filenames": [...], "shard_lengths": [...]}}}.'
+            f"{root / '_info.json'} cannot be read: {reason(error)}. Expected shards and what they "
+            'hold, such as {"splits": {"train": {"filenames": [...], "shard_lengths": [...]}}}.'
         ) from error
     if "train" not in listed:
         raise DataError(f"{root / '_info.json'} lists no split named train.")
@@ -151,7 +151,8 @@ def _samples(shard: Path, label: str) -> Iterator[tuple[Member, int]]:
                 yield found[0], _class(key, file.read(said.size), label)
     except (OSError, tarfile.TarError, ValueError) as error:
         raise DataError(
-            f"the shard {shard} cannot be read: {error}. Replace it, or take it out of _info.json."
+            f"the shard {shard} cannot be read: {reason(error)}. Replace it, or take it "
+            "out of _info.json."
         ) from error
 
 

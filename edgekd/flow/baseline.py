@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.artifact import Artifact
-from edgekd.errors import ArtifactError
+from edgekd.errors import ArtifactError, reason
 from edgekd.files import read_json
 from edgekd.flow.choosing import check_peer
 from edgekd.flow.gates import equal_cost_epochs, gain
@@ -82,7 +82,9 @@ def answers(artifact: Artifact) -> dict[str, Any]:
     try:
         found: dict[str, Any] = read_json(file)
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{file} cannot be read: {error}. Make the artifact again.") from error
+        raise ArtifactError(
+            f"{file} cannot be read: {reason(error)}. Make the artifact again."
+        ) from error
     wrong = mismatch(found, ANSWERS)
     if not wrong and len(found["predictions"]) != len(found["targets"]):
         wrong = f"{len(found['predictions'])} predictions of {len(found['targets'])} targets"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -30,7 +31,8 @@ def remove(name: str, *, clean: bool = False) -> Path:
         UsageError: there is no such device of the user's own.
         DeviceError: it could not be cleaned; it is not forgotten then.
     """
-    if not is_own(name):
+    file = own_file(name)
+    if not (can_be_called(name) and os.path.lexists(file)):  # a broken one can be forgotten, too
         known = ", ".join(row["name"] for row in rows()) or "none"
         raise UsageError(f"there is no device {name!r} of yours; there are: {known}.")
     if clean:
@@ -40,7 +42,6 @@ def remove(name: str, *, clean: bool = False) -> Path:
             raise DeviceError(
                 f"{error} {name} is not forgotten: leave --clean out to forget it all the same."
             ) from error
-    file = own_file(name)
     file.unlink()
     return file
 

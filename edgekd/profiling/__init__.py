@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekd import records
 from edgekd.devices import AGENT, Device, Event, address, ship
-from edgekd.errors import DeviceError, UsageError
+from edgekd.errors import DeviceError, UsageError, reason
 from edgekd.files import sha256
 from edgekd.profiling.pictures import decoded_photos, encoded_photos
 from edgekd.profiling.policy import CLOCKS, PROVIDERS, Policy
@@ -220,4 +220,6 @@ def _array(path: Path) -> Any:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not a .npy array: {error}. Write it with np.save.") from error
+        raise UsageError(
+            f"{path} is not a .npy array: {reason(error)}. Write it with np.save."
+        ) from error

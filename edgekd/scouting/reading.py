@@ -7,17 +7,15 @@ pixels; and ``networks``, see :class:`Network`.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import RecipeError, UsageError
-from edgekd.files import contents
-from edgekd.profiles import find_profile, profile_folders
+from edgekd.profiles import find_profile, profile_folders, read_profile
 from edgekd.scouting.priors import Published
-from edgekd.strict import Rule, above, at_least, check_ranges, check_values, freeze
+from edgekd.strict import Rule, above, at_least, check_ranges, freeze
 
 KIND = "candidates"
 PERCENT: Rule = (lambda value: 0 <= value <= 100, "a percentage")
@@ -129,11 +127,7 @@ def read_space(name: str) -> Space:
         RecipeError: it cannot be read, or says what it should not.
     """
     path = find_profile(KIND, name)
-    try:
-        table = tomllib.loads(contents(path).decode("utf-8"))
-        check_values(table)
-    except (OSError, ValueError, RecursionError, RecipeError) as error:
-        raise RecipeError(f"cannot read the candidates in {path}: {error}.") from error
+    table = read_profile(path, "the candidates in")
     try:
         return _space(path, table)
     except RecipeError as error:

@@ -37,7 +37,7 @@ MISSION = [
     ),
 ]
 SCOUT = ["scout", "--students", "resnet8,resnet14,vgg8", "--size", "8", "-o", "found"]
-FULL = "No space left on device. Choose another place with --output, or free some space."
+FULL = "No space left on device. Free some space, make it writable, or choose another place"
 COMPARE = [
     *("compare", "--teacher", "TAUGHT", "--student", "resnet8", "--seeds", "2", "-o", "beside"),
     *("--method", "ce + 0.9*kd", "--method", "ce + fitnet"),

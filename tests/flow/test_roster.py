@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,20 @@ def test_a_device_is_forgotten_and_cleaned(home: Path, tmp_path: Path) -> None:
     assert rows() == []
     with pytest.raises(UsageError, match="there is no device 'it' of yours; there are: none"):
         remove("it")
+
+
+@pytest.mark.parametrize("broken", ["[connect", "fifo", "dangling"])
+def test_a_device_whose_file_is_broken_is_forgotten(broken: str, home: Path) -> None:
+    file = home / "it.toml"
+    home.mkdir(parents=True)
+    if broken == "fifo":
+        os.mkfifo(file)
+    elif broken == "dangling":
+        file.symlink_to("nowhere")
+    else:
+        file.write_text(broken)
+    assert remove("it") == file
+    assert not os.path.lexists(file)
 
 
 def test_a_device_that_cannot_be_cleaned_is_not_forgotten(
