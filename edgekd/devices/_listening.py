@@ -6,7 +6,6 @@ import os
 import select
 import subprocess
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -76,10 +75,8 @@ def listen(
             stderr=stderr,
             bufsize=0,  # else what its closed side did not take is tried again when it is left
         )
-        watch = _Watch(process, timeout, silence)
         with process:
-            watch.start()
-            said, flooded = _Tail(), False
+            watch, said, flooded = _Watch(process, timeout, silence), _Tail(), False
             try:
                 for line in _lines(process, stderr.fileno()):
                     if line:
@@ -87,14 +84,15 @@ def listen(
                         said.add(line)
                     if on_line is not None:
                         on_line(line)
-                _wait(process, stderr.fileno())
+                    if watch.gives_up():
+                        break
+                else:
+                    _wait(process, stderr.fileno(), watch)
             except FloodError:
                 flooded = True
             finally:
-                watch.over.set()
                 process.kill()
                 code = process.wait()
-                watch.join()  # it may be writing to what is closed next
         return Ended(said.text(), last_words(stderr), code, watch.late, watch.silent, flooded)
 
 
@@ -168,9 +166,9 @@ def _lines(process: subprocess.Popen[bytes], stderr: int) -> Iterator[str]:
         yield _decoded(bytes(rest))
 
 
-def _wait(process: subprocess.Popen[bytes], stderr: int) -> None:
+def _wait(process: subprocess.Popen[bytes], stderr: int, watch: _Watch) -> None:
     """For a program that has closed its standard output."""
-    while True:
+    while not watch.gives_up():
         with suppress(subprocess.TimeoutExpired):
             process.wait(LOOK_S)
             return
@@ -208,31 +206,30 @@ def _decoded(line: bytes) -> str:
     return line.removesuffix(b"\r").decode("utf-8", errors="replace")
 
 
-class _Watch(threading.Thread):
-    """Gives a program signs of life, and ends it when it gives none or is late."""
+class _Watch:
+    """Gives a program signs of life, and gives it up when it gives none or is late.
+
+    It has no thread of its own: where memory is short, Python may wait for one to start for ever.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], timeout: float, silence: float) -> None:
-        super().__init__(daemon=True)
         self._process, self._silence = process, silence
-        self._until = time.monotonic() + timeout
-        self._last = time.monotonic()
-        self.over = threading.Event()
+        self._last = self._beaten = time.monotonic()
+        self._until = self._last + timeout
         self.late = self.silent = False
 
     def heard(self) -> None:
         self._last = time.monotonic()
 
-    def run(self) -> None:
-        while True:
-            left = min(self._until, self._last + self._silence) - time.monotonic()
-            if self.over.wait(max(0.0, min(left, BEAT_S))):
-                return
-            self.late = time.monotonic() >= self._until
-            self.silent = not self.late and time.monotonic() >= self._last + self._silence
-            if self.late or self.silent:
-                self._process.kill()
-                return
+    def gives_up(self) -> bool:
+        """Whether its time is up; asked at least every :data:`LOOK_S`."""
+        now = time.monotonic()
+        self.late = now >= self._until
+        self.silent = not self.late and now >= self._last + self._silence
+        if now >= self._beaten + BEAT_S:
+            self._beaten = now
             self._beat()
+        return self.late or self.silent
 
     def _beat(self) -> None:
         if self._process.stdin is not None:

@@ -324,8 +324,8 @@ def test_a_worker_that_hangs(
         pids.append(worker(server))
         os.kill(pids[0], signal.SIGSTOP)
 
-    with pytest.raises(DeviceError, match=r"was not done after 4 s, and did not end by itself"):
-        ship(device, job(model, 60.0), {address(model): model}, 3, at_timing(freeze))
+    with pytest.raises(DeviceError, match=r"was not done after 9 s, and did not end by itself"):
+        ship(device, job(model, 60.0), {address(model): model}, 8, at_timing(freeze))
     wait_for(lambda: gone(pids[0]))
 
 
