@@ -17,7 +17,7 @@ from typing import Any
 
 from edgekd import __version__
 from edgekd.devices import AGENT
-from edgekd.errors import UsageError
+from edgekd.errors import UsageError, reason
 from edgekd.files import cache_folder, read_json, write_json
 from edgekd.profiling import Policy
 from edgekd.scouting.efforts import Effort
@@ -179,8 +179,10 @@ class Store:
             if not beside.is_file():
                 write_json(beside, self._around)
             write_json(self.folder / f"{self._name(entry)}.{name}.json", {"entry": about, **said})
-        except UsageError as error:
-            self.unkept = str(error)
+        except UsageError as error:  # with advice for a place that was chosen, which this is not
+            why = error.__cause__
+            said = reason(why) if isinstance(why, OSError) else str(error)
+            self.unkept = f"cannot write {self.folder}: {said}."
 
     @staticmethod
     def _of(entry: Entry, said: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ MARK = re.compile(r"place:[0-9a-f]{12}")
 DOUBT = re.compile(r" \((?:not stable|measured twice)[^()]*\)")
 CHANCE = re.compile(
     "measured longer|^teacher: |^memory: |^loading is |^lost the link|^the link to "
+    "|^nothing is kept for the next time: "
 )
 Ending = dict[str, Any]
 
@@ -51,7 +52,7 @@ def wordings(lines: list[str]) -> list[str]:
 
     Nor is how busy the machine was, which is said in parentheses, and that it took longer then; nor
     what a training found in its cache and held in memory, which it says of each sitting; nor a
-    listener that was killed, and found its run again.
+    listener that was killed, and found its run again; nor a cache that cannot be written.
     """
     kept = [DOUBT.sub("", line) for line in lines if not CHANCE.search(line)]
     return [NUMBER.sub("#", line) for line in kept]
