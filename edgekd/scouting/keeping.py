@@ -181,8 +181,8 @@ class Store:
             write_json(self.folder / f"{self._name(entry)}.{name}.json", {"entry": about, **said})
         except UsageError as error:  # with advice for a place that was chosen, which this is not
             why = error.__cause__
-            said = reason(why) if isinstance(why, OSError) else str(error)
-            self.unkept = f"cannot write {self.folder}: {said}."
+            cause = reason(why) if isinstance(why, OSError) else str(error)
+            self.unkept = f"cannot write {self.folder}: {cause}."
 
     @staticmethod
     def _of(entry: Entry, said: Mapping[str, Any]) -> bool:
