@@ -26,6 +26,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import schema, structure
-from edgekd.errors import ArtifactError
-from edgekd.files import flush, private_folder, sha256, write_json, writing
+from edgekd.errors import ArtifactError, UsageError
+from edgekd.files import DRAFT, flush, private_folder, sha256, write_json, writing
 
 MANIFEST = "manifest.json"
 LONGEST_NAME = 255
@@ -81,6 +82,7 @@ class Artifact:
         return self.path / MODEL_FILES[self.manifest["kind"]]
 
 
+BESIDE = ("recipe.toml", "answers.json", "MODEL_CARD.md")
 MODEL_FILES = {"network": "model.safetensors", "onnx": "model.onnx", "tensorrt": "model.plan"}
 
 
@@ -116,6 +118,22 @@ def _is_plain(name: str) -> bool:
 def is_artifact(path: Path) -> bool:
     """Whether the folder holds a finished artifact."""
     return (path / MANIFEST).is_file()
+
+
+def check_room(path: Path) -> None:
+    """Refuse a folder with somebody's own files that those of an artifact would replace.
+
+    Raises:
+        UsageError: it has such a file, and neither a manifest nor what a killed process left.
+    """
+    if not path.is_dir() or os.path.lexists(path / MANIFEST) or any(path.glob(f"{DRAFT}*")):
+        return
+    for name in (*MODEL_FILES.values(), *BESIDE):
+        if os.path.lexists(path / name):
+            raise UsageError(
+                f"{path} holds {name}, but no {MANIFEST}: it is no artifact of edgekd's, and the "
+                "file would be replaced. Move it away, or choose another --output."
+            )
 
 
 @contextmanager

@@ -55,6 +55,7 @@ EXAMPLE = 'such as "p95<=30ms, top1_drop<=1%, peak_mb<=300"'
 LONGEST = 1000
 """Characters; there are but so many metrics."""
 _CLAUSE = re.compile(r"([^\s<>=]*) ?(<=|>=|==|=|<|>) ?([^\s]*?) ?([a-zA-Z%/]*)")
+_BOUNDED = re.compile(r"\w ?[<>=]+")
 _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?|\.\d+", re.ASCII)
 
 
@@ -84,7 +85,8 @@ class Budget:
 
         Raises:
             UsageError: no such clause: an unknown metric, the wrong direction, a missing or a wrong
-                unit, a bound that is no positive number, a metric named twice.
+                unit, a bound that is no positive number, a metric named twice, something else
+                than commas between them.
         """
         if len(text) > LONGEST:
             raise UsageError(
@@ -254,6 +256,10 @@ def _end(figure: Figure, name: Literal["lo", "hi"]) -> float:
 
 
 def _clause(part: str) -> Clause:
+    if ";" in part or len(_BOUNDED.findall(part)) > 1:
+        raise UsageError(
+            f"the budget's {part!r} has no comma between its clauses; expected {EXAMPLE}."
+        )
     found = _CLAUSE.fullmatch(part)
     if found is None or not found[1]:
         raise UsageError(f"the budget's {part!r} is no clause; expected clauses {EXAMPLE}.")
@@ -270,15 +276,22 @@ def _clause(part: str) -> Clause:
 
 
 def _bound(name: str, number: str, unit: str) -> tuple[float, str]:
-    metric = METRICS[name]
+    metric, is_share = METRICS[name], METRICS[name].unit == "%"
+    units = " or ".join(u or "no unit" for u in metric.units)
+    wanted = f"a number {'at least' if name == 'top1_drop' else 'more than'} 0"
+    wanted += " and at most 100" if is_share else ""
+    with_what = f"the budget bounds {name} with"
+    if not number and unit in ("", *metric.units):
+        raise UsageError(f"{with_what} no number; expected {wanted}, and its unit: {units}.")
     if unit not in metric.units:
-        wanted = " or ".join(u or "no unit" for u in metric.units)
         found = f"the unit {unit!r}" if unit else "no unit"
-        raise UsageError(f"the budget bounds {name} with {found}; expected {wanted}.")
+        raise UsageError(f"{with_what} {found}; expected {units}.")
     value = metric.units[unit] * (float(number) if _NUMBER.fullmatch(number) else math.nan)
+    if math.isinf(value) and not is_share:
+        raise UsageError(
+            f"{with_what} {number!r}, which is too large; expected {wanted} and less than 1e300."
+        )
     large_enough = value >= 0 if name == "top1_drop" else value > 0
-    if not large_enough or not math.isfinite(value) or (unit == "%" and value > 1):
-        wanted = "at least 0" if name == "top1_drop" else "more than 0"
-        wanted += " and at most 100" if unit == "%" else ""
-        raise UsageError(f"the budget bounds {name} with {number!r}; expected a number {wanted}.")
+    if not large_enough or (is_share and value > 1):
+        raise UsageError(f"{with_what} {number!r}; expected {wanted}.")
     return value, f"{name}{metric.sense}{number}{unit}"

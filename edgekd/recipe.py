@@ -125,7 +125,10 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise RecipeError(f"cannot read the recipe {path}: it is not UTF-8 text.") from error
     except (OSError, ValueError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {reason(error)}.") from error
+        raise RecipeError(
+            f"cannot read the recipe {path}: {reason(error)}. Correct its path, or "
+            "give the name of one of edgekd list recipe."
+        ) from error
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import re
 from collections.abc import Iterator
 
@@ -18,6 +19,17 @@ WORDS = re.compile(
 GPU = re.compile("CUDA out of memory|CUBLAS|CUDNN|cudaError")
 LONGEST = 160
 """Letters of what a library said."""
+THREAD = 2**24
+"""Bytes that a thread takes to begin: its stack, and what Python needs for its first call."""
+
+
+def room_for_threads(count: int) -> None:
+    """See that so many threads can begin; Python waits for ever for one that finds no memory.
+
+    Raises:
+        OSError: they cannot, as the system says it of memory.
+    """
+    mmap.mmap(-1, count * THREAD).close()  # asked for and given back, not written to
 
 
 def is_shortage(error: BaseException) -> bool:

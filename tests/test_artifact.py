@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edgekd.artifact import MANIFEST, Artifact, create, is_artifact, read_manifest
+from edgekd.artifact import MANIFEST, Artifact, check_room, create, is_artifact, read_manifest
 from edgekd.errors import ArtifactError, UsageError
-from edgekd.files import sha256
+from edgekd.files import DRAFT, sha256
 
 HEAD = {"kind": "network", "role": "student", "labels": ["a", "b"]}
 
@@ -35,6 +35,23 @@ def edit(made: Path) -> Callable[..., None]:
         (made / MANIFEST).write_text(json.dumps(manifest | changes))
 
     return apply
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "model.onnx", "MODEL_CARD.md"])
+def test_a_folder_with_files_of_others_is_no_place_for_one(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    check_room(tmp_path)
+    check_room(tmp_path / "nowhere")
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"holds {name}, but no manifest.json.* Move it away"):
+        check_room(tmp_path)
+
+
+def test_what_a_killed_process_left_is_no_file_of_others(made: Path) -> None:
+    check_room(made)
+    (made / MANIFEST).unlink()
+    (made / f"{DRAFT}abc").mkdir()
+    check_room(made)
 
 
 def names(folder: Path) -> list[str]:

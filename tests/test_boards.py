@@ -18,6 +18,7 @@ from edgekd.boards import (
     read_board,
 )
 from edgekd.boards.kinds import kind_of, shipped_kinds
+from edgekd.devices import reach
 from edgekd.errors import RecipeError, UnknownNameError
 from edgekd.profiles import find_profile
 
@@ -175,6 +176,14 @@ def test_an_own_device_stands_upon_its_kind(home: Path) -> None:
     assert defaults_of("rk3588").threads == 4
     assert defaults_of("jetson-orin").runtime == "trt"
     assert defaults_of("ssh://pi@pi") == Measure()
+
+
+@pytest.mark.parametrize("text", ["garbage = =", 'based_on = "nothing"', 'based_on = "mypi"'])
+def test_a_broken_file_does_not_hide_what_was_asked_for(text: str, home: Path) -> None:
+    (home / "mypi.toml").write_text('based_on = "rk3588"\n[connect]\naddress = "ssh://pi@pi"\n')
+    (home / "bad.toml").write_text(text + "\n")
+    with pytest.raises(UnknownNameError, match=r"no device 'nosuch'.* There are: mypi, local"):
+        reach("nosuch")
 
 
 @pytest.mark.parametrize(

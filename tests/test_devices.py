@@ -7,6 +7,7 @@ import fcntl
 import json
 import socket
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -432,6 +433,14 @@ def test_a_program_that_closes_its_side_is_heard_to_its_end(
     monkeypatch.setattr(_listening, "BEAT_S", 0.05)
     ended = _listening.listen(["sh", "-c", "exec 0<&-; sleep 0.3; echo hi"], 30)
     assert (ended.out, ended.code) == ("hi\n", 0)
+
+
+def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
+    """It holds the pipe that is listened to."""
+    began = time.monotonic()
+    ended = _listening.listen(["sh", "-c", "sleep 20 & echo hi; exit 3"], 10)
+    assert (ended.out, ended.code, ended.late) == ("hi\n", 3, False)
+    assert time.monotonic() - began < 5
 
 
 # ---- what others say ----

@@ -38,12 +38,19 @@ atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
 CLI = f"{AT_EXIT}\nfrom edgekd.cli import main\nmain()"
 
 
-def run(code: str, *arguments: str) -> tuple[str, set[str]]:
+WRONG = [
+    [verb, *wrong]
+    for verb in ("run", "scout")
+    for wrong in (["--budget", "p95<30ms"], ["--budget", "p95<=9ms", "--sizes", "7"])
+]
+
+
+def run(code: str, *arguments: str, expected: int = 0) -> tuple[str, set[str]]:
     """What a fresh Python prints, and the packages it has loaded at the end."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == expected, done.stderr
     modules = json.loads(done.stderr.splitlines()[-1])
     return done.stdout, {name.partition(".")[0] for name in modules}
 
@@ -53,6 +60,13 @@ def test_the_command_line_answers_without_heavy_packages(arguments: list[str]) -
     printed, loaded = run(CLI, *arguments)
     assert printed.strip()
     assert "click" in loaded  # it is the command line that was asked
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_a_wrong_budget_is_refused_before_a_heavy_package_is_loaded(arguments: list[str]) -> None:
+    _, loaded = run(CLI, *arguments, expected=2)
+    assert "click" in loaded
     assert not loaded & HEAVY
 
 

@@ -12,7 +12,7 @@ import torch
 
 from edgekd.errors import CrewError, DeviceError, GateError, ShortageError, UsageError
 from edgekd.export._exporters import reason_of
-from edgekd.shortage import check_shortage, is_shortage, shortage_of
+from edgekd.shortage import check_shortage, is_shortage, room_for_threads, shortage_of
 
 CPU = (
     "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you "
@@ -96,3 +96,10 @@ def test_a_candidate_is_not_refused_for_good_where_memory_ran_out(tmp_path: Path
     with pytest.raises(ShortageError):
         Files(sketch, store, tmp_path, apart=False).file(entry)
     assert store.refused(entry) is None
+
+
+def test_threads_are_not_begun_where_python_would_wait_for_ever() -> None:
+    room_for_threads(4)
+    with pytest.raises(OSError, match="Cannot allocate memory") as caught:
+        room_for_threads(2**30)
+    assert is_shortage(caught.value)

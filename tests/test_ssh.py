@@ -195,16 +195,56 @@ def test_the_home_folder_there_is_refused_whatever_leads_to_it(
 def test_a_push_that_is_too_slow_is_not_a_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "ssh").write_text(
-        '#!/bin/sh\ncase "$*" in *"cat >"*) exec sleep 30;; *) exit 1;; esac\n'
-    )
-    (tmp_path / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    _fake(tmp_path, 'case "$*" in *"cat >"*) exec sleep 30;; *) exit 1;; esac', monkeypatch)
     monkeypatch.setattr(_posix, "PATIENCE", 0.5)
     (tmp_path / "a").write_text("a")
     with pytest.raises(DeviceError, match="so the link is slower than 20 kB/s or hangs") as caught:
         over_ssh("me@there").push(tmp_path / "a", "0/a")
     assert "disk" not in str(caught.value)
+
+
+def _fake(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script in place of ssh."""
+    (folder / "ssh").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("script", ["exec sleep 25", "sleep 25"])
+def test_a_link_that_hangs_is_not_waited_for_twice(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child of ssh's may hold its pipes when it is gone; what never answered is not cleaned."""
+    _fake(tmp_path, f"echo >> {tmp_path}/asked\n{script}", monkeypatch)
+    monkeypatch.setattr(_posix, "PATIENCE", 1.5)
+    began = time.monotonic()
+    with pytest.raises(DeviceError, match=r"ssh://u@h did not answer within 1.5 s: .* See that it"):
+        describe(reach("ssh://u@h"))
+    assert time.monotonic() - began < 6
+    assert (tmp_path / "asked").read_text() == "\n"
+
+
+def test_who_asks_to_stop_does_not_wait_for_a_link_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake(tmp_path, f"echo >> {tmp_path}/asked\nsleep 40", monkeypatch)
+    command = [sys.executable, "-m", "edgekd", "device", "doctor", "ssh://u@h"]
+    with (tmp_path / "said").open("w") as said, subprocess.Popen(command, stderr=said) as process:
+        while not (tmp_path / "asked").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert (tmp_path / "said").read_text().strip() == "edgekd: stopped."
+
+
+def test_a_name_is_asked_for_without_waiting_for_what_ssh_leaves_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake(tmp_path, "echo hostname 10.0.0.1; sleep 8 & exit 0", monkeypatch)
+    began = time.monotonic()
+    assert reach("edge").name == "ssh://edge"
+    assert time.monotonic() - began < 6
 
 
 @needs_sshd
@@ -591,3 +631,8 @@ def test_addresses(address: str, arguments: list[str], name: str, python: str | 
 def test_addresses_that_cannot_be_read(address: str) -> None:
     with pytest.raises(UsageError, match=r"expected (ssh://user@host:port|1 to 65535)"):
         reach(address)
+
+
+def test_a_port_without_ssh_before_it_is_told_what_it_lacks() -> None:
+    with pytest.raises(UsageError, match="a port or a Python needs ssh:// before it"):
+        reach("me@127.0.0.1:1")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import dataclass
 from typing import Optional
 
 from edgekd.agent import causes, releases
+
+NUMPYS = re.compile(r"^numpy[\w.]*Error: (?=Unable to allocate)")
+"""What Python puts before a reason of numpy's."""
 
 
 class AgentError(Exception):
@@ -71,7 +75,8 @@ def explain_text(text: str) -> Optional[AgentError]:
 
 
 def _tail(stderr: str, lines: int = 5) -> str:
-    kept = [line for line in without_traces(stderr).splitlines() if line.strip()][-lines:]
+    told = (NUMPYS.sub("", line) for line in without_traces(stderr).splitlines())
+    kept = [line for line in told if line.strip()][-lines:]
     return "It said: " + " / ".join(kept) if kept else ""
 
 

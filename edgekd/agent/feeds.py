@@ -13,6 +13,10 @@ from edgekd.agent.runtimes import Arrays, TensorSpec
 POOL = 8  # feeds that a measurement cycles through
 IMAGE_DTYPES = ("uint8", "float32", "float16")
 DTYPES = ("int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float64", "bool")
+FIXED = (
+    "Export it for numbers, and with fixed sizes: only the first one, and the height and width of "
+    "a picture with three channels (--image-size), may be left free."
+)
 
 
 @dataclass(frozen=True)
@@ -139,18 +143,31 @@ def crops(photos: Any, target: ImageInput, count: int, seed: int) -> Any:
     return pieces  # (count, H, W, 3)
 
 
-def random_feed(inputs: Sequence[TensorSpec], batch: int, model: str, seed: int) -> Arrays:
-    """Random numbers of the right types and shapes, for whatever the model takes."""
+def random_feed(
+    inputs: Sequence[TensorSpec],
+    batch: int,
+    model: str,
+    seed: int,
+    size: Optional[Sequence[int]] = None,
+) -> Arrays:
+    """Random numbers of the right types and shapes, for whatever the model takes.
+
+    Args:
+        inputs: as the model declares them.
+        batch: of each input that has sizes.
+        model: its name, for messages.
+        seed: of the numbers.
+        size: height and width of a picture, for a model that leaves them free.
+    """
     rng = np.random.default_rng(seed)
     feed: Dict[str, Any] = {}
     for spec in inputs:
         first = [batch_of(spec.shape[0], batch, model)] if spec.shape else []
-        rest = spec.shape[1:]
+        rest = _filled(spec, size)
         if None in rest or spec.dtype not in IMAGE_DTYPES + DTYPES:
             raise AgentError(
                 "input",
-                f"{model} takes {spec}, which random data cannot stand in for: sizes other than "
-                "the first are free, or the type is none of numpy's. Export it with fixed sizes.",
+                f"{model} takes {spec}, which random data cannot stand in for. {FIXED}",
             )
         shape = first + [int(size) for size in rest if size is not None]
         high = 256 if spec.dtype == "uint8" else 2  # small integers are valid as indices too
@@ -158,6 +175,15 @@ def random_feed(inputs: Sequence[TensorSpec], batch: int, model: str, seed: int)
         values = rng.random(shape) if floating else rng.integers(0, high, shape)
         feed[spec.name] = np.asarray(values).astype(spec.dtype)
     return feed
+
+
+def _filled(spec: TensorSpec, size: Optional[Sequence[int]]) -> List[Optional[int]]:
+    """All sizes but the first; what a picture leaves free of its height and width is ``size``."""
+    rest = list(spec.shape[1:])
+    if size is not None and len(rest) == 3 and 3 in (rest[0], rest[2]):
+        at = 0 if rest[2] == 3 else 1
+        rest[at : at + 2] = [rest[at] or int(size[0]), rest[at + 1] or int(size[1])]
+    return rest
 
 
 def cycle(count: int, batch: int) -> List[List[int]]:
@@ -176,10 +202,13 @@ def pool(images: Any, target: ImageInput, batch: int, normalise: Normalise) -> L
 
 def _no_picture(inputs: Sequence[TensorSpec], model: str) -> AgentError:
     found = "; ".join(str(spec) for spec in inputs)
+    numbers = all(spec.dtype in IMAGE_DTYPES + DTYPES for spec in inputs)
+    fixed = numbers and all(None not in spec.shape[1:] for spec in inputs)
+    random = "Ask for random input to time it all the same (--input random)."
     return AgentError(
         "input",
         f"{model} takes {found}; expected one picture: uint8 or float, four dimensions, three "
-        "channels first or last. Ask for random input to time it all the same (--input random).",
+        f"channels first or last. {random if fixed else FIXED}",
     )
 
 

@@ -140,8 +140,9 @@ class Job:
         """The inputs that a measurement of a model cycles through; so many, at most."""
         seed, batch = int(self.policy["seed"]), self.batch_size
         if self.policy["input"] == "random":
+            size = self.policy.get("image_size")
             return [
-                feeds.random_feed(session.inputs, batch, model.name, seed + index)
+                feeds.random_feed(session.inputs, batch, model.name, seed + index, size)
                 for index in range(count)
             ]
         target = self.image_input(session, model)

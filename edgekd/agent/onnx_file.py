@@ -132,10 +132,23 @@ def _check_beside(path: Path, name: str) -> None:
     if not there:
         raise AgentError(
             "model",
-            f"{path.name} has its weights in a second file, {name[:60]!r}, which is not beside it. "
-            "Export it into one file (external_data=False), or keep NAME.onnx.data beside "
-            "NAME.onnx.",
+            f"{path.name} has its weights in a second file, {name[:60]!r}, {_lost(path.name, name)}"
+            " Or export it into one file (external_data=False).",
         )
+
+
+def _lost(model: str, name: str) -> str:
+    """Why a second file is not there: what was not sent cannot be looked at."""
+    if name == f"{model}.data":
+        return (
+            "and no such plain file came with it: it is not in the model's folder, or it is a link "
+            "to another one, a folder or a pipe. Put the file itself there."
+        )
+    return (
+        f"and only one called {model}.data goes along with a model. Save it so: "
+        f"onnx.save(onnx.load({model!r}), {model!r}, save_as_external_data=True, "
+        f"location={model + '.data'!r})."
+    )
 
 
 def _not_whole(path: Path) -> AgentError:

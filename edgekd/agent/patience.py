@@ -32,8 +32,8 @@ def within(seconds: float, model: str, emit: Callable[[Dict[str, Any]], None]) -
 def _end(seconds: float, model: str, emit: Callable[[Dict[str, Any]], None]) -> None:
     text = (
         f"{model} was not loaded and run once within {seconds:g} s, and was ended: it hangs, or is "
-        "far too large for this device. Allow more (--max-seconds, of which it gets 20 times as "
-        "much), or export a smaller one."
+        f"far too large for this device. Allow more (--max-seconds of more than {seconds / 20:g}: "
+        "it gets 20 times as much), or export a smaller one."
     )
     emit({"event": "error", "kind": "time", "message": text})
     os._exit(FAILED)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import RecipeError, UnknownNameError
+from edgekd.errors import RecipeError, UnknownNameError, UsageError
 from edgekd.profiles import find_profile, profile_folders, read_profile
 from edgekd.strict import at_least, check_ranges, freeze
 from edgekd.targets import Target
@@ -166,8 +166,18 @@ def board_names() -> list[str]:
 
 
 def own_boards() -> list[str]:
-    """Names of the user's own devices: those that say where they are."""
-    return [name for name in board_names() if read_board(name).connect.address]
+    """Names of the user's own devices: those that say where they are.
+
+    A file that cannot be read is left out: it has nothing to do with what is asked for.
+    """
+    return [name for name in board_names() if _is_somewhere(name)]
+
+
+def _is_somewhere(name: str) -> bool:
+    try:
+        return bool(read_board(name).connect.address)
+    except UsageError:
+        return False
 
 
 def own_file(name: str) -> Path:

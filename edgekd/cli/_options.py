@@ -98,7 +98,7 @@ def train_options(command: F) -> F:
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Override any key of the recipe, such as train.optimizer=adamw.",
+        help="Override any key of the recipe, such as data.workers=2.",
     )
     printing = click.option(
         "--print-recipe", is_flag=True, help="Print the recipe these flags make, and stop."
@@ -132,8 +132,20 @@ def recipe_of(
             overrides.append(f"{role}.weights={toml_of(network.weights)}")
     if flags.get("method") is not None:
         overrides.append(f"method={flags['method']}")
-    overrides += flags.get("settings") or ()
+    overrides += _heard(flags.get("settings") or (), section)
     return recipe_from({}, overrides) if source is None else Recipe.load(source, overrides)
+
+
+def _heard(settings: Sequence[str], section: str) -> Sequence[str]:
+    """Refuse what a verb would not read: who sets it thinks that it changes something."""
+    lost = [text for text in settings if section == "teach" and text.strip().startswith("train.")]
+    if lost:
+        instead = lost[0].strip().replace("train.", "teach.", 1)
+        raise click.UsageError(
+            f"--set {lost[0]}: [train] is how a student is trained, which this verb does not read. "
+            f"For the teacher: --set {instead}"
+        )
+    return settings
 
 
 def check_named(recipe: Recipe, flags: Mapping[str, Any], roles: Sequence[str]) -> None:

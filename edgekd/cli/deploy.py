@@ -30,8 +30,8 @@ def deploy(artifact: Path, output: Path | None, device: str | None, as_json: boo
     """Write ARTIFACT's model with all that a device needs to run it.
 
     Beside the model: labels, infer.py, requirements, a systemd unit and the model card.
-    infer.py needs numpy and the runtime. It prepares pictures as edgekd does, to the bit, and runs
-    the model on the threads it was measured with.
+    infer.py needs numpy and the runtime. It prepares pictures as edgekd does, to the bit (those of
+    a .npy are taken as they are), and runs the model on the threads it was measured with.
     """
     from edgekd.cli._screen import Screen
     from edgekd.flow.deploying import deploy as write

@@ -10,6 +10,7 @@ import click
 from edgekd import plugins
 from edgekd.cli._options import as_json
 from edgekd.cli._printing import echo, print_json
+from edgekd.errors import reason
 from edgekd.files import contents
 from edgekd.structure import cut, shown
 
@@ -78,9 +79,9 @@ def _profiles(kind: str) -> dict[str, str]:
 
 def _first_line(file: Path) -> str:
     try:
-        text = contents(file).decode("utf-8")
+        text = contents(file).decode("utf-8-sig")
     except OSError as error:
-        return f"{file} cannot be read: {error.strerror}"
-    except ValueError as error:
-        return f"{file} is no text: {error}"
+        return f"{file} cannot be read: {reason(error)}"
+    except ValueError:
+        return f"{file} cannot be read: it is not UTF-8 text"
     return cut(text.partition("\n")[0].removeprefix("#").strip(), LONGEST)

@@ -11,9 +11,10 @@ import click
 
 from edgekd.cli._options import METHOD_HELP, recipe_of, show_recipe, train_options, views
 from edgekd.cli._printing import print_json
-from edgekd.cli.scout import Listed, Share, pixels
+from edgekd.cli.scout import Bounds, Listed, Share, Sizes
 
 if TYPE_CHECKING:
+    from edgekd.budget import Budget
     from edgekd.recipe import Recipe
 
 DEMO = "digits"
@@ -36,6 +37,7 @@ DEMO = "digits"
 @click.option("--device", metavar="NAME", help="Where it will run, and is measured; local.")
 @click.option(
     "--budget",
+    type=Bounds(),
     metavar="CLAUSES",
     help='Pick the student that keeps it there: "p95<=30ms, top1_drop<=1%, peak_mb<=300".',
 )
@@ -47,7 +49,7 @@ DEMO = "digits"
 )
 @click.option(
     "--sizes",
-    type=Listed(),
+    type=Sizes(),
     metavar="PIXELS",
     help="With --budget, input sizes such as 224,160; as the space says unless told.",
 )
@@ -71,7 +73,7 @@ DEMO = "digits"
 def run(
     recipe: str | None,
     baseline: str,
-    budget: str | None,
+    budget: Budget | None,
     print_recipe: bool,
     output: Path | None,
     restart: bool,
@@ -113,7 +115,7 @@ def _own(recipe: str | None, flags: dict[str, Any]) -> Any:
     return flags["data"] if recipe is None else None
 
 
-def _recipe(source: str | None, budget: str | None, flags: dict[str, Any]) -> Recipe:
+def _recipe(source: str | None, budget: Budget | None, flags: dict[str, Any]) -> Recipe:
     own = _own(source, flags)
     if budget is None:
         looking = ("students", "sizes", "attempts", "margin")
@@ -155,20 +157,17 @@ def _check_begins_anew(student: str) -> None:
     )
 
 
-def _carry_out(task: Any, budget: str | None, flags: dict[str, Any]) -> dict[str, Any]:
+def _carry_out(task: Any, budget: Budget | None, flags: dict[str, Any]) -> dict[str, Any]:
     """The run with a student that is told, or the search for one."""
-    from edgekd.budget import Budget
-
     if budget is None:
         from edgekd.flow.running import run as run_all
 
         return run_all(task)
-    bounds = Budget.parse(budget)
     from edgekd.flow.mission.accomplishing import Mission, accomplish
 
     space = (flags["student"],) if flags["student"] else flags["students"] or ()
     told = {name: flags[name] for name in ("attempts", "margin") if flags[name] is not None}
-    return accomplish(Mission(task, bounds, space, pixels(flags["sizes"] or ()), **told))
+    return accomplish(Mission(task, budget, space, flags["sizes"] or (), **told))
 
 
 def _print(out: Path, summary: dict[str, Any]) -> None:

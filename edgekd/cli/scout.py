@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekd.cli._options import as_json, data_options, output
 from edgekd.cli._policies import said, timing_options
 from edgekd.cli._printing import print_json
+
+if TYPE_CHECKING:
+    from edgekd.budget import Budget
+
+
+DIGITS = 10
+"""Of a number that is surely no size."""
 
 
 class Share(click.ParamType[float]):
@@ -48,6 +55,45 @@ class Listed(click.ParamType[tuple[str, ...]]):
         return names
 
 
+class Sizes(click.ParamType[tuple[int, ...]]):
+    """``224,160``, within the bounds of ``--size``."""
+
+    name = "sizes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Pixels, in order."""
+        from edgekd.scouting.reading import SIDE
+
+        fits, wanted = SIDE
+        names = Listed().convert(value, param, ctx)
+        for text in names:
+            if not (text.isascii() and text.isdigit() and len(text) < DIGITS and fits(int(text))):
+                self.fail(
+                    f"{text!r} is no size in pixels; expected {wanted}, such as 224,160", param, ctx
+                )
+        return tuple(int(text) for text in names)
+
+
+class Bounds(click.ParamType["Budget"]):
+    """A budget; read as the command line is, before anything heavy is loaded."""
+
+    name = "clauses"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Budget:
+        """Its clauses.
+
+        Raises:
+            UsageError: see :meth:`edgekd.budget.Budget.parse`.
+        """
+        from edgekd.budget import Budget
+
+        return Budget.parse(value)
+
+
 @click.command(short_help="Rank students on a device, before any training.")
 @click.option(
     "--device",
@@ -55,7 +101,9 @@ class Listed(click.ParamType[tuple[str, ...]]):
     metavar="NAME",
     help="Where to time them: local (the default), a name of edgekd device list, ssh://user@host.",
 )
-@click.option("--budget", metavar="CLAUSES", help='Such as "p95<=30ms, peak_mb<=300".')
+@click.option(
+    "--budget", type=Bounds(), metavar="CLAUSES", help='Such as "p95<=30ms, peak_mb<=300".'
+)
 @click.option(
     "--students",
     type=Listed(),
@@ -63,7 +111,7 @@ class Listed(click.ParamType[tuple[str, ...]]):
     help="cifar, timm, a list of your own, or networks: resnet20,wrn_16_2. By the data's size "
     "unless told.",
 )
-@click.option("--sizes", type=Listed(), metavar="PIXELS", help="Input sizes, such as 224,160.")
+@click.option("--sizes", type=Sizes(), metavar="PIXELS", help="Input sizes, such as 224,160.")
 @click.option("--classes", type=click.IntRange(min=2), help="Of the data; 10 unless told.")
 @data_options
 @click.option(
@@ -84,25 +132,23 @@ class Listed(click.ParamType[tuple[str, ...]]):
 @click.option("--restart", is_flag=True, help="Time anew what was timed on this device before.")
 @output
 @as_json
-def scout(output: Path | None, as_json: bool, budget: str | None, **flags: Any) -> None:
+def scout(output: Path | None, as_json: bool, budget: Budget | None, **flags: Any) -> None:
     """Rank students by their measured latency, with random weights: no data and no teacher needed.
 
     The bad ones are timed briefly, the good ones well. What is measured is kept: a scout that was
     cut off goes on, and the same one again is done at once.
     """
-    from edgekd.budget import Budget
     from edgekd.cli._scouts import print_scout
     from edgekd.cli._screen import Screen
     from edgekd.flow.scouts import Scouting
     from edgekd.flow.scouts import scout as rank
 
-    bounds = None if budget is None else Budget.parse(budget)
     size, classes = _shape(flags)
     asked = Scouting(
         device=flags["device"],
-        budget=bounds,
+        budget=budget,
         space=flags["students"] or (),
-        sizes=pixels(flags["sizes"] or ()),
+        sizes=flags["sizes"] or (),
         size=size,
         classes=classes,
         precisions=("fp32", "int8") if flags["precision"] == "all" else (flags["precision"],),
@@ -132,15 +178,6 @@ def _shape(flags: dict[str, Any]) -> tuple[int, int]:
     from edgekd.flow.scouts import seen
 
     return seen(data_of(flags, {}))
-
-
-def pixels(sizes: tuple[str, ...]) -> tuple[int, ...]:
-    wrong = [text for text in sizes if not text.isascii() or not text.isdigit() or int(text) < 1]
-    if wrong:
-        raise click.BadParameter(
-            f"{wrong[0]!r} is no size in pixels; expected such as 224,160", param_hint="--sizes"
-        )
-    return tuple(int(text) for text in sizes)
 
 
 def _reported(output: Path | None) -> dict[str, Path]:

@@ -42,5 +42,6 @@ def teach(
     else:
         print_networks([artifact])
         size = f" --size {made.data.size}" if made.data.size else ""
+        size += f" --limit {made.data.limit}" if made.data.limit else ""
         data = f"--data {shlex.quote(made.data.source)}{size}"
         echo(f"Next: edgekd distill --teacher {out} --student NAME {data}")

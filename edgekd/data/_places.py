@@ -22,6 +22,14 @@ DIGITS = re.compile(r"(\d+)")
 MOST_DIGITS = 4000
 """Of a number in a name; Python reads few more."""
 FARTHEST = 2**62
+COMPRESSED = {
+    b"\x1f\x8b": "gzip -d",
+    b"BZh": "bzip2 -d",
+    b"\xfd7zXZ\x00": "xz -d",
+    b"\x28\xb5\x2f\xfd": "zstd -d",
+}
+"""How files begin that a program has compressed, and what undoes it."""
+MOST_MAGIC = max(map(len, COMPRESSED))
 MOST_BYTES = 2**30
 """Of one encoded image: more than Pillow takes pixels of, however they are packed."""
 
@@ -119,6 +127,7 @@ def members(file: Path) -> Iterator[Member]:
         tarfile.TarError, OSError: it is no tar, damaged, cut off, or has a link in it.
     """
     try:
+        _refuse_compressed(file)
         with tarfile.open(file, "r:") as tar:
             for one in _listed(tar):
                 if PurePosixPath(one.name).suffix.lower() != ".tar":
@@ -127,6 +136,17 @@ def members(file: Path) -> Iterator[Member]:
                 yield from _deeper(tar, one)
     except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # odd headers
         raise tarfile.ReadError("invalid header") from error
+
+
+def _refuse_compressed(file: Path) -> None:
+    """An image is read where it stands in a tar, which has to be a plain one for that."""
+    with file.open("rb") as opened:
+        begins = opened.read(MOST_MAGIC)
+    for magic, program in COMPRESSED.items():
+        if begins.startswith(magic):
+            raise tarfile.ReadError(
+                f"it is compressed, whatever its name says; unpack it to a plain tar ({program})"
+            )
 
 
 def _deeper(tar: tarfile.TarFile, one: tarfile.TarInfo) -> Iterator[Member]:
@@ -203,7 +223,10 @@ def parted(name: str) -> tuple[str, str]:
 
 
 def in_order(names: Names) -> Indices:
-    """Rows in the natural order of whole names, a folder at a time: keys take ten times a name."""
+    """Rows in the natural order of whole names, a folder at a time: keys take ten times a name.
+
+    A name that comes again replaces the one before it, as a file does that is added to a tar anew.
+    """
     folders: dict[tuple[int | str, ...], array[int]] = {}
     keys: dict[str, tuple[int | str, ...]] = {}
     for row, name in enumerate(names):
@@ -213,5 +236,6 @@ def in_order(names: Names) -> Indices:
         folders.setdefault(keys[folder], array("q")).append(row)
     order = array("q")
     for key in sorted(folders):
-        order.extend(sorted(folders[key], key=lambda row: natural(names[row])))
+        last = {names[row]: row for row in folders[key]}
+        order.extend(last[name] for name in sorted(last, key=natural))
     return np.frombuffer(order, np.int64)

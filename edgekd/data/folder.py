@@ -44,7 +44,8 @@ def folder(rest: str) -> Source:
 
     A folder's ``train`` part is divided further; ``test`` is used once, at the end. Where there
     is ``val`` and no ``test``, ``val`` is kept for the end and validation images are held out of
-    ``train``: what an epoch was chosen on says little.
+    ``train``: what an epoch was chosen on says little. Of two files of one name in a tar the later
+    one counts, as it does where the tar is unpacked: else it could be in training and in the test.
 
     Raises:
         DataError: nothing there, no images, an empty class, other classes in test than in train.
@@ -60,6 +61,7 @@ def folder(rest: str) -> Source:
     if not stat.S_ISDIR(state.st_mode) and not stat.S_ISREG(state.st_mode):
         raise DataError(f"{rest} is neither a folder nor a tar. {EXPECTED}")
     if parts["train"] is None:
+        _refuse_shards(root, rest)
         labels, split = _read(root)
         return Source(labels, {"train": split})
     labels, train = _read(parts["train"])
@@ -71,6 +73,15 @@ def folder(rest: str) -> Source:
         splits["test"] = splits.pop("validation")
         notes.append("there is no test/: the val/ images are kept for the final figure")
     return Source(labels, splits, notes=tuple(notes))
+
+
+def _refuse_shards(root: Path, rest: str) -> None:
+    """Another plug-in reads those; a folder of classes may hold a description of any name."""
+    if (root / "_info.json").is_file() and not any(each.is_dir() for each in root.iterdir()):
+        raise DataError(
+            f"{rest} has no class folders, but an _info.json, as WebDataset shards have. Expected "
+            f"one subfolder a class; read it as shards with --data wds/{rest}"
+        )
 
 
 def _find(root: Path, names: tuple[str, ...]) -> Path | None:

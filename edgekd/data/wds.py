@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,39 @@ from edgekd.data import FORMATS, Source, Split
 from edgekd.data._places import Member, collect, members
 from edgekd.errors import DataError, reason
 from edgekd.files import read_json
+from edgekd.structure import LONGEST, mismatch, shown
 
 __all__ = ["wds"]
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 IMAGES = ("jpg", "png", "webp", "jpeg")
 """What an image may be called, the first first, where a sample has several."""
+EXPECTED = (
+    "Expected shards and what they hold, such as "
+    '{"splits": {"train": {"filenames": [...], "shard_lengths": [...]}}}.'
+)
+_PART = {
+    "type": "object",
+    "required": ["filenames", "shard_lengths"],
+    "properties": {
+        "filenames": {"type": "array", "items": {"type": "string"}},
+        "shard_lengths": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "num_samples": {"type": "integer"},
+        "alt_label": {"type": ["string", "null"]},
+    },
+}
+DESCRIPTION = {
+    "type": "object",
+    "required": ["splits"],
+    "properties": {
+        "splits": {
+            "type": "object",
+            "properties": {name: _PART for names in SPLITS.values() for name in names},
+        },
+        "class_names": {"type": ["array", "null"], "items": {"type": "string"}},
+    },
+}
+"""Of ``_info.json``; what another split says is not read."""
 MOST_CLASSES = 1_000_000
 MOST_SAID = 2**20
 """Bytes of a sample's ``.cls`` or ``.json``."""
@@ -34,23 +61,16 @@ def wds(rest: str) -> Source:
 
     ``_info.json`` lists the shards of each split with their lengths, as timm documents, and may
     hold ``class_names``. The class of a sample is in its ``.cls``, or in its ``.json`` under the
-    name that the split calls ``alt_label``. Shards are plain files: an address or a command, as
+    name that the split calls ``alt_label``. A sample that a shard has twice is refused: it could be
+    in training and held out of it. Shards are plain files: an address or a command, as
     the package ``webdataset`` would follow, is not opened.
 
     Raises:
         DataError: no such folder or description, or shards that are not what it says.
     """
     root = Path(rest)
-    try:
-        info: dict[str, Any] = read_json(root / "_info.json")
-        listed = dict(info.get("splits", {}))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"{root / '_info.json'} cannot be read: {reason(error)}. Expected shards and what they "
-            'hold, such as {"splits": {"train": {"filenames": [...], "shard_lengths": [...]}}}.'
-        ) from error
-    if "train" not in listed:
-        raise DataError(f"{root / '_info.json'} lists no split named train.")
+    info = _info(root / "_info.json")
+    listed = info["splits"]
     found = {
         split: _split(_Shards.read(root, name, listed[name]))
         for split, names in SPLITS.items()
@@ -59,14 +79,30 @@ def wds(rest: str) -> Source:
     }
     count = 1 + max(int(split.targets.max()) for split in found.values())
     labels = info.get("class_names") or [str(number) for number in range(count)]
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise DataError(f"{root / '_info.json'}: class_names is no list of texts; expected one.")
     if len(labels) < count:
         raise DataError(
             f"{root / '_info.json'} names {len(labels)} classes, the shards have {count} classes. "
             "Name them all, in the order of their numbers."
         )
     return Source(tuple(labels), found)
+
+
+def _info(file: Path) -> Mapping[str, Any]:
+    """What the description says, once it was found to be one."""
+    try:
+        info = read_json(file)
+        if wrong := mismatch(info, DESCRIPTION):
+            raise ValueError(wrong)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read: {reason(error)}. {EXPECTED}") from error
+    listed: Mapping[str, Any] = info["splits"]
+    if "train" not in listed:
+        there = ", ".join(map(shown, listed)) or "none"
+        raise DataError(
+            f"{file} lists no split named train; there are: {there}. Call the one to train on so."
+        )
+    found: Mapping[str, Any] = info
+    return found
 
 
 @dataclass(frozen=True)
@@ -81,16 +117,10 @@ class _Shards:
     """The field of a sample's ``.json`` with its class; empty: it is in its ``.cls``."""
 
     @classmethod
-    def read(cls, root: Path, name: str, table: Any) -> _Shards:
-        try:
-            files = tuple(root / str(file) for file in table["filenames"])
-            lengths = tuple(int(length) for length in table["shard_lengths"])
-            total, label = int(table.get("num_samples", sum(lengths))), table.get("alt_label", "")
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise DataError(
-                f"{root / '_info.json'} does not describe the shards of {name}: {error}. "
-                'Expected {"filenames": [...], "shard_lengths": [...]}.'
-            ) from error
+    def read(cls, root: Path, name: str, table: Mapping[str, Any]) -> _Shards:
+        files = tuple(root / file for file in table["filenames"])
+        lengths = tuple(table["shard_lengths"])
+        total, label = table.get("num_samples", sum(lengths)), table.get("alt_label", "")
         if len(files) != len(lengths) or sum(lengths) != total or not total:
             raise DataError(
                 f"{root / '_info.json'} lists {len(files)} shards of {name}, {len(lengths)} "
@@ -161,7 +191,7 @@ def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
 
     Names that begin with two underscores are of the shard, and of none of its samples.
     """
-    last, parts = "", dict[str, Member]()
+    last, parts, seen = "", dict[str, Member](), set[str]()
     for member in members(shard):
         if member.name.startswith("__"):
             continue
@@ -171,6 +201,10 @@ def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
         if key != last and parts:
             yield last, parts
             parts = {}
+        if key != last:
+            if key in seen:
+                raise ValueError(f"the sample {key} is there twice; expected it once")
+            seen.add(key)
         if end in parts:
             raise ValueError(f"the sample {key} has two files .{end}")
         last, parts[end] = key, member
@@ -184,7 +218,8 @@ def _class(key: str, said: bytes, label: str) -> int:
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         where = f"the field {label} of its json" if label else "its cls"
         raise ValueError(
-            f"{where} does not tell the class of the sample {key}: {error}; expected a number"
+            f"{where} does not tell the class of the sample {key}: it holds "
+            f"{shown(said[:LONGEST].decode('utf-8', 'replace'))}; expected a number"
         ) from error
     if not 0 <= found < MOST_CLASSES:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Deploy: a folder that classifies pictures on a device without edgekd.
 
-What it holds: the model, its labels, ``config.json``, three small programs (``payload/``; one of
+What it holds: the model, its labels, ``config.json``, four small programs (``payload/``; one of
 its engines becomes ``engine.py``), requirements, a systemd unit, the model card, and the hashes of
 all of them in ``SHA256SUMS``.
 """

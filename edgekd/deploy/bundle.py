@@ -15,8 +15,9 @@ from edgekd.agent.failures import AgentError
 from edgekd.agent.onnx_file import check_weights
 from edgekd.artifact import Artifact
 from edgekd.deploy import settings, texts
+from edgekd.deploy.fitting import check_fit
 from edgekd.deploy.measured import Measured
-from edgekd.deploy.places import ARCHIVES, SUMS, folder_name, place_of
+from edgekd.deploy.places import SUMS, folder_name, is_archive, place_of
 from edgekd.errors import ArtifactError, UsageError
 from edgekd.files import aside, sha256
 from edgekd.scratch import temporary
@@ -57,7 +58,7 @@ def bundle(artifact: Artifact, card: str, out: Path, measured: Measured | None =
     Raises:
         UsageError: the artifact is not exported; ``out`` holds something else; it cannot be
             written.
-        ArtifactError: the manifest does not say how its model is run.
+        ArtifactError: the manifest does not say how its model is run, or contradicts the model.
     """
     if artifact.manifest["kind"] == "network":
         raise UsageError(
@@ -66,7 +67,8 @@ def bundle(artifact: Artifact, card: str, out: Path, measured: Measured | None =
         )
     out = place_of(out)
     config = settings.settings(artifact, measured)
-    if not out.name.endswith(ARCHIVES):
+    check_fit(artifact, config["input"])
+    if not is_archive(out):
         with aside(out) as draft:
             _fill(draft, artifact, card, config, measured)
             return Bundle(out, _sizes(draft), config)

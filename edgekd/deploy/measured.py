@@ -12,6 +12,7 @@ from edgekd.structure import shown
 
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
 """Runtimes that a deployed folder has a program for."""
+MOST_THREADS = 1024  # that a deployed folder takes
 VERSION = re.compile(r"\d[A-Za-z0-9.!+_-]{0,60}")
 """Of a release, as pip takes it behind ``==``; it comes with artifacts, and those from others."""
 
@@ -43,6 +44,8 @@ class Measured:
         device, policy, runtime = record["device"], record["policy"], record["runtime"]
         _check_runtime(device["profile"], runtime)
         try:
+            if not 0 <= int(policy["threads"]) <= MOST_THREADS:
+                raise ValueError(f"{policy['threads']} threads")
             pinned = bool(record["evidence"]["asked"].get("affinity"))
             return cls(
                 str(runtime["name"]),

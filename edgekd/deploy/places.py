@@ -36,7 +36,16 @@ class Found:
 
 def folder_name(out: Path) -> str:
     """Of the folder, or of the one in the tarball."""
-    return out.name.removesuffix(".tgz").removesuffix(".tar.gz")
+    name = out.name
+    for ending in reversed(ARCHIVES):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return name
+
+
+def is_archive(out: Path) -> bool:
+    """Whether it is to be a tarball, by the end of its name in letters of either case."""
+    return out.name.lower().endswith(ARCHIVES)
 
 
 def place_of(out: Path) -> Path:
@@ -69,7 +78,7 @@ def _whole(out: Path) -> Path:
 
 
 def _check_name(out: Path, place: Path) -> None:
-    if place.name.endswith(OTHERS):
+    if place.name.lower().endswith(OTHERS):
         raise UsageError(
             f"{out} would be an archive that deploy does not write; expected a folder, or a name "
             f"that ends in {' or '.join(ARCHIVES)}."
@@ -79,7 +88,7 @@ def _check_name(out: Path, place: Path) -> None:
             f"{out} leaves no name for the folder in it; expected one such as NAME{ARCHIVES[0]}. "
             "Choose another name with --output."
         )
-    if place.is_dir() and place.name.endswith(ARCHIVES):
+    if place.is_dir() and is_archive(place):
         raise UsageError(f"{out} is a folder. Choose another name with --output.")
     if place.is_dir() and place.samefile("."):
         raise UsageError(
@@ -89,7 +98,7 @@ def _check_name(out: Path, place: Path) -> None:
 
 
 def _check_file(place: Path) -> None:
-    found = _in_archive(place) if place.name.endswith(ARCHIVES) else None
+    found = _in_archive(place) if is_archive(place) else None
     if found is None:
         raise UsageError(
             f"{place} is a file, and no earlier deployment. Choose another name with --output."

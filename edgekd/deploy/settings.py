@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from edgekd.agent.failures import AgentError
+from edgekd.agent.feeds import Normalise
 from edgekd.artifact import MODEL_FILES, Artifact
 from edgekd.cards.reading import at
 from edgekd.deploy.measured import VERSION, Measured
@@ -43,19 +45,26 @@ def _input(artifact: Artifact) -> dict[str, Any]:
         section = artifact.manifest["input"]
         artifact.manifest["model"]["name"], artifact.manifest["labels"]  # which the texts name
         dtype, filter_name = str(section["dtype"]), str(section["interpolation"])
-        height, width = section["size"]
+        height, width = map(int, section["size"])
+        share = float(section["crop_pct"])
+        if filter_name not in FILTERS:
+            known = ", ".join(FILTERS)
+            raise ValueError(f"interpolation is {cut(filter_name)!r}, expected one of {known}")
+        if not 0.01 <= share <= 100:
+            raise ValueError(f"crop_pct is {share:g}, expected 0.01 to 100")
         taken = {
             "dtype": dtype,
             "layout": str(section["layout"]),
-            "size": [int(height), int(width)],
-            "interpolation": filter_name if filter_name in FILTERS else "bicubic",
-            "crop_pct": float(section["crop_pct"]),
+            "size": [height, width],
+            "interpolation": filter_name,
+            "crop_pct": share,
             "pillow": version("pillow"),  # which prepared the images; releases differ
         }
         if dtype == "uint8":
             return taken
-        return taken | {key: [float(v) for v in section[key]] for key in ("mean", "std")}
-    except (KeyError, TypeError, ValueError) as error:
+        normalise = Normalise.from_table(section)
+        return taken | {"mean": list(normalise.mean), "std": list(normalise.std)}
+    except (KeyError, TypeError, ValueError, OverflowError, AgentError) as error:
         raise ArtifactError(
             f"the manifest of {artifact.path} does not say how its model takes pictures: {error}. "
             "Export the network again."

@@ -11,7 +11,7 @@ from edgekd.deploy.measured import Measured
 from edgekd.deploy.settings import CPU
 
 SERVICE = "edgekd.service"
-PROGRAMS = ("infer.py", "pictures.py", "engine.py")
+PROGRAMS = ("infer.py", "pictures.py", "folder.py", "engine.py")
 
 
 def plain(text: object) -> str:

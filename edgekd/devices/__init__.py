@@ -139,6 +139,7 @@ def ship(
     run = f"{RUN}{secrets.token_hex(8)}"
     ordered = f"{run}-job.json"
     limits = {"limit_s": timeout, "alone_s": device.alone_s, "owner": _owner()}
+    left: list[str] = []  # nothing, on a device that never answered
     waiting = float((job.get("policy") or {}).get("wait_s") or 0.0)
     try:
         with temporary() as folder:
@@ -147,14 +148,17 @@ def ship(
             work.write_text(json.dumps({**job, **limits}, sort_keys=True), "utf-8")
             zipped = f"{address(agent).partition('/')[0]}-{agent.name}"
             whole = {**files, **passing, zipped: agent}
-            for remote in device.missing({at: file.stat().st_size for at, file in whole.items()}):
+            lacking = device.missing({at: file.stat().st_size for at, file in whole.items()})
+            left = [ordered, *(f"{run}/{name}" for name in LEAVINGS), *passing]
+            for remote in lacking:
                 device.push(whole[remote], remote)
             device.push(work, ordered)
         command, all_s = [device.python, zipped], timeout + waiting + MARGIN_S
         task = str(job.get("task") or "")
         last = Following(device, command, ordered, all_s, patience, on_event, task).follow()
     finally:
-        discard(device, [ordered, *(f"{run}/{name}" for name in LEAVINGS), *passing])
+        if left:
+            discard(device, left)
     if last["event"] == "error":
         raise DeviceError(f"{device.name}: {one_line(last['message'], LONGEST)}")
     return last

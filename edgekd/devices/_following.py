@@ -21,7 +21,7 @@ OF_THE_LINK = ("attached", "beat")
 SILENCE_S = 60.0
 """After so long without a word a link is taken for cut; a live one answers every 5 s."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-STOPPING_S = 20.0
+STOPPING_S = 10.0
 MOST_EMPTY = 3
 """Links in a row that are there, and end without a word of the run."""
 

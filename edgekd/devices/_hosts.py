@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
+import tempfile
 from dataclasses import dataclass
 
+from edgekd.devices._listening import carry
 from edgekd.errors import UsageError
 
+ASKING_S = 10.0
 NOBODY = "edgekd-host-that-nobody-has"
 _NAME = r"[^-@:/\s\[\]?#][^@:/\s\[\]?#]*"  # a leading dash would be an option of ssh's
 _ADDRESS = re.compile(
@@ -49,7 +52,8 @@ def parse(address: str) -> Host:
     if found is None or (plain and (found["port"] or found["python"])):
         raise UsageError(
             f"cannot read the device {address!r}; expected ssh://user@host:port/path/of/python, "
-            "of which all but the host may be left out, or user@host."
+            "of which all but the host may be left out, or user@host (a port or a Python "
+            "needs ssh:// before it)."
         )
     port = None if found["port"] is None else int(found["port"])
     if port is not None and not 0 < port < 65536:
@@ -67,20 +71,17 @@ def configured(name: str) -> bool:
 
 def _options(name: str) -> dict[str, str]:
     """What ``ssh -G`` prints, by keyword; nothing where there is no ssh."""
-    try:
-        asked = ["ssh", "-G", "--", name]
-        done = subprocess.run(
-            asked,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",  # a name may be no text, as arguments may be
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {"hostname": name.lower()}
     table = {"hostname": name.lower()}
-    for line in done.stdout.splitlines():
+    with tempfile.TemporaryFile() as said:
+        try:
+            ended = carry(["ssh", "-G", "--", name], None, said, ASKING_S)
+        except OSError:
+            return table
+        if ended.late:
+            return table
+        said.seek(0)
+        text = os.fsdecode(said.read())  # a name may be no text, as arguments may be
+    for line in text.splitlines():
         key, _, value = line.partition(" ")
         table[key] = value if key == "hostname" else f"{table.get(key, '')} {value}"
     return table

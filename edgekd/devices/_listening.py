@@ -55,6 +55,8 @@ def listen(
 ) -> Ended:
     """Run a program, its standard input held open: what it starts can end when this process does.
 
+    It is heard to its own end; what it leaves behind may hold its standard output open for ever.
+
     Args:
         argv: program and arguments.
         timeout: seconds after which it is ended.
@@ -148,7 +150,10 @@ def _lines(process: subprocess.Popen[bytes], stderr: int) -> Iterator[str]:
     pipe, rest, count, size = process.stdout.fileno(), bytearray(), 0, 0
     while True:
         check_size(stderr, MOST_ERR)
-        if not select.select([pipe], [], [], LOOK_S)[0]:
+        over = process.poll() is not None  # asked first: all it said is in the pipe by then
+        if not select.select([pipe], [], [], 0 if over else LOOK_S)[0]:
+            if over:
+                break
             yield ""
             continue
         came = os.read(pipe, 2**16)

@@ -15,7 +15,7 @@ from typing import IO, Protocol
 
 from edgekd.agent import turns
 from edgekd.devices._listening import Ended, carry, listen
-from edgekd.devices._refusals import colon, flooded, others, shared, unwritable
+from edgekd.devices._refusals import colon, flooded, others, shared, unanswered, unwritable
 from edgekd.devices._scripts import (
     CLEAR,
     FETCH,
@@ -36,6 +36,7 @@ LONGEST = 800  # characters of who holds a device
 NO_PROGRAM = (126, 127)
 SLOWEST = 20_000  # bytes a second; a link that is slower is taken for one that hangs
 PATIENCE = 60.0  # seconds for what takes none
+REMOVING = 8.0  # what is left over is swept up another time: whoever stops wants to be gone
 CLEARING = 600.0  # for thousands of files of an environment on an SD card
 ALONE_S = 300.0  # longer than it is tried to get back to a device whose link was lost
 
@@ -81,7 +82,7 @@ class Posix:
         remotes = [*sizes]
         asked = [word for name, size in sizes.items() for word in (self._inside(name), str(size))]
         ended = self._listen(self._there(HAS, *asked), PATIENCE)
-        self._check(ended, "cannot look for what is there")
+        self._check(ended, "cannot look for what is there", PATIENCE)
         numbers = {str(number): remote for number, remote in enumerate(remotes)}
         said = ended.out.split()
         if not numbers.keys() >= set(said) or len(said) > len(numbers):
@@ -153,8 +154,8 @@ class Posix:
     def remove(self, remotes: Sequence[str]) -> None:
         for remote in remotes:
             self._inside(remote)  # refuses what is not
-        ended = self._listen(self._there(SWEEP, *remotes), PATIENCE)
-        self._check(ended, "what is not needed any more cannot be removed")
+        ended = self._listen(self._there(SWEEP, *remotes), REMOVING)
+        self._check(ended, "what is not needed any more cannot be removed", REMOVING)
 
     def clear(self, *, environments: bool = True) -> None:
         script = self._there(CLEAR, self.python, "yes" if environments else "no")
@@ -164,7 +165,7 @@ class Posix:
             found = re.match(r"\d{1,12}(\.\d{1,9})?", uptime)
             held = turns.sentence(turns.read_holder(signed), float(found[0]) if found else 0.0)
             raise DeviceError(others(self.name, one_line(held, LONGEST)))
-        self._check(ended, f"{self.folder} cannot be removed")
+        self._check(ended, f"{self.folder} cannot be removed", CLEARING)
 
     def _inside(self, remote: str) -> str:
         path = PurePosixPath(remote)
@@ -207,10 +208,12 @@ class Posix:
             raise DeviceError(flooded(self.name))
         return ended
 
-    def _check(self, ended: Ended, failed: str) -> None:
-        """Raise what a command's end means, unless all went well."""
+    def _check(self, ended: Ended, failed: str, limit: float = 0.0) -> None:
+        """Raise what a command's end means, unless all went well; it had ``limit`` s for it."""
         if ended.code == 0:
             return
+        if ended.late:
+            raise DeviceError(unanswered(self.name, failed, limit, ended.err))
         if ended.code == NO_PLACE:
             raise DeviceError(f"{self.name}: {shared(self.folder)}")
         error = self.link.failure(ended)

@@ -94,6 +94,23 @@ def flooded(name: str) -> str:
     )
 
 
+def unanswered(name: str, failed: str, limit: float, said: str) -> str:
+    """Why a device is not waited for any longer.
+
+    Args:
+        name: the device.
+        failed: what could not be done for it.
+        limit: seconds that it was waited for.
+        said: what came on the standard error.
+    """
+    heard = f" It said: {said[-300:]}" if said else ""
+    return (
+        f"{name} did not answer within {limit:g} s: {failed}. See that it is on, is not busy with "
+        "something else and that the network is up; log in by hand to see where that hangs, then "
+        f"try again.{heard}"
+    )
+
+
 def others(name: str, holder: str) -> str:
     """Why a device cannot be cleared.
 

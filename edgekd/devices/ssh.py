@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from edgekd.devices._hosts import Host, parse
-from edgekd.devices._listening import Ended, listen
-from edgekd.devices._posix import PATIENCE, Posix, settle
+from edgekd.devices._listening import Ended, carry, listen
+from edgekd.devices._posix import Posix, settle
 from edgekd.devices._refusals import refusal
 from edgekd.errors import DeviceError, LinkError
 from edgekd.files import held_folder, sweep
@@ -23,6 +22,7 @@ __all__ = ["over_ssh"]
 PLACE = Path("/tmp")
 """Of the sockets, whose paths may have 108 bytes, 17 of which ssh adds."""
 FOLDER = ".cache/edgekd-agent"  # in the home folder there
+CONTROL_S = 5.0  # for what ssh asks of itself
 SSH_FAILED = 255  # also what ssh makes of a program that a signal ended
 SIGNALLED = range(129, 193)  # what a shell makes of one
 OPTIONS = {
@@ -109,7 +109,7 @@ class _Link:
     def _linked(self) -> bool:
         """Whether the connection is up, so that it was not ssh that failed."""
         try:
-            return listen(self._control("check"), PATIENCE).code == 0
+            return listen(self._control("check"), CONTROL_S).code == 0
         except OSError as error:
             raise self.missing(error) from error
 
@@ -118,8 +118,8 @@ class _Link:
 
 
 def _end_link(argv: Sequence[str]) -> None:
-    with suppress(OSError, subprocess.TimeoutExpired):
-        subprocess.run(argv, capture_output=True, timeout=5, check=False)
+    with suppress(OSError):
+        carry(argv, None, None, CONTROL_S)
 
 
 def _forget(argv: Sequence[str], private: Path, held: int) -> None:

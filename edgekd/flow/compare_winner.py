@@ -32,7 +32,7 @@ def winner_of(
         methods: as :func:`edgekd.flow.compare_figures.figures_of` has them.
         right: (S, N) of each method, where it was right on the validation images; None where that
             was not kept.
-        looks: the number of seeds at each look, this one's last.
+        looks: the number of seeds at each look, up to the one at these very seeds.
     """
     error = ERROR / 2 ** (len(looks) - 1)
     method, sentence = _winner([m for m in methods if not m["failed"]], right, error)
@@ -49,7 +49,10 @@ def winner_of(
 
 
 def looks_at(file: Path, seeds: Sequence[int], known: str) -> list[Figures]:
-    """Which seeds a result was written for, in the order of writing; these ones last.
+    """Which seeds a result was written for, in the order in which each was first seen.
+
+    Who looks again at the same seeds sees what was seen before, at the error it was seen with: that
+    is no new look, and its place is that of the first one.
 
     Args:
         file: what an earlier sitting wrote; need not be there.
@@ -57,8 +60,9 @@ def looks_at(file: Path, seeds: Sequence[int], known: str) -> list[Figures]:
         known: the fingerprint of the student alone, of no seed in particular: looks at other
             students do not count.
     """
-    found = [look for look in _written(file) if _seeds(look, known) not in ([], list(seeds))]
-    return [*found, {"seeds": list(seeds), "fingerprint": known}]
+    found = [look for look in _written(file) if _seeds(look, known)]
+    this = {"seeds": list(seeds), "fingerprint": known}
+    return found if any(_seeds(look, known) == list(seeds) for look in found) else [*found, this]
 
 
 def _written(file: Path) -> list[Any]:

@@ -30,7 +30,8 @@ def deploy(
     Raises:
         UsageError: the artifact is a network; there is no proof for the device, or there are
             several and none is named; ``out`` holds something else.
-        ArtifactError: ``path`` is no artifact, or one that was changed.
+        ArtifactError: ``path`` is no artifact, or one that was changed, or whose manifest
+            contradicts its model.
     """
     inner = path / "artifact"
     if not is_artifact(path) and is_artifact(inner):

@@ -16,10 +16,11 @@ from edgekd.cards import NAME as CARD
 from edgekd.cards import write_card
 from edgekd.errors import UsageError
 from edgekd.files import check_folder, sweep
+from edgekd.flow.asked import changed
 from edgekd.flow.choosing import check_table
 from edgekd.flow.identity import earlier, fingerprint
 from edgekd.flow.launch import wrote
-from edgekd.hiding import is_hidden
+from edgekd.hiding import hidden, is_hidden
 from edgekd.loading import Splits
 from edgekd.models import Backbone
 from edgekd.recipe import Data, Network, Recipe, Train
@@ -89,6 +90,15 @@ class Job:
             return given.exists() and (found in own or found.is_relative_to(out / PEER))
         return False
 
+    def check_room(self) -> None:
+        """Refuse to replace files of others', where nothing tells that the folder is a training's.
+
+        Raises:
+            UsageError: it holds some.
+        """
+        if not self.discards and not (self.out / METRICS).parent.is_dir():
+            artifact.check_room(self.out)
+
     @property
     def peer(self) -> Network:
         """Who learns beside it; a name of no letters for nobody."""
@@ -143,9 +153,11 @@ class Job:
             return False
         found = Artifact.open(self.out)
         if found.manifest.get("fingerprint") != known:
+            made = found.manifest["recipe"] if found.manifest["role"] == self.role else {}
+            apart = changed(self.role, made, hidden(self.recipe.to_dict()))
             raise UsageError(
                 f"{self.out} holds a finished {found.manifest['role']} of another recipe or other "
-                "data, or of an edgekd that told trainings apart otherwise. Choose another "
+                f"data, or of an edgekd that told trainings apart otherwise.{apart} Choose another "
                 "--output, or start again with --restart."
             )
         write_card(self.out)  # which a kill may have kept from being written

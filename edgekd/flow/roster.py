@@ -28,13 +28,15 @@ def remove(name: str, *, clean: bool = False) -> Path:
         The file that is gone.
 
     Raises:
-        UsageError: there is no such device of the user's own.
+        UsageError: there is no such device of the user's own, or a folder in place of its file.
         DeviceError: it could not be cleaned; it is not forgotten then.
     """
     file = own_file(name)
     if not (can_be_called(name) and os.path.lexists(file)):  # a broken one can be forgotten, too
         known = ", ".join(row["name"] for row in rows()) or "none"
         raise UsageError(f"there is no device {name!r} of yours; there are: {known}.")
+    if file.is_dir() and not file.is_symlink():
+        raise UsageError(f"{file} is a folder; expected the file of a device. Remove it yourself.")
     if clean:
         try:
             reach(name).clear()

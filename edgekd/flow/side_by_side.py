@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from edgekd.flow.hearing import Named
 from edgekd.flow.sitting import Order, Outcome, Seat, sit
+from edgekd.shortage import room_for_threads
 from edgekd.watching import Watch
 
 LOOK_S = 0.5
@@ -25,6 +26,7 @@ def side_by_side(seats: Sequence[Seat], order: Order, watch: Watch) -> list[Outc
     stop, turn = threading.Event(), threading.Lock()
     if order.alone:
         return [sit(seat, order, watch, stop) for seat in seats]
+    room_for_threads(len(seats))
     with ThreadPoolExecutor(len(seats), thread_name_prefix="device") as pool:
         try:
             sittings = [

@@ -174,6 +174,7 @@ def prepare(
     Raises:
         GateError: the teacher is near chance.
     """
+    job.check_room()
     with one_first():
         torch.manual_seed(job.train.seed)
         start = job.start

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from edgekd.data import Images, Pixels, Split
 from edgekd.errors import DataError
 from edgekd.preprocess import Preprocess
+from edgekd.shortage import room_for_threads
 
 THREADS = 4
 # Pillow refuses twice as many pixels; what it would say of the images before that helps nobody.
@@ -124,6 +125,7 @@ def _start(side: int, crop: int) -> int:
 def _in_order(split: Split, preprocess: Preprocess) -> Iterator[Pixels]:
     """Decode ahead in threads (Pillow works outside the interpreter's lock), a chunk at a time."""
     chunk = 256
+    room_for_threads(THREADS)
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(split), chunk):
             part = range(start, min(start + chunk, len(split)))

@@ -69,7 +69,8 @@ def _gaps(name: str, split: Split, labels: Sequence[str]) -> tuple[str, ...]:
     """A note on the classes a split says nothing about."""
     absent = np.flatnonzero(np.bincount(split.targets, minlength=len(labels)) == 0)
     listed = ", ".join(labels[i] for i in absent[:5])
-    return (f"no {name} images of {len(absent)} classes: {listed}",) if len(absent) else ()
+    many = "one class" if len(absent) == 1 else f"{len(absent)} classes"
+    return (f"no {name} images of {many}: {listed}",) if len(absent) else ()
 
 
 def _clashes(labels: Sequence[str]) -> tuple[str, ...]:
@@ -151,8 +152,9 @@ def check_classes(split: Split, labels: Sequence[str]) -> None:
     counts = np.bincount(split.targets, minlength=len(labels))
     poorest = int(counts.argmin())
     if counts[poorest] < 3:
+        many = "one image" if counts[poorest] == 1 else f"{counts[poorest]} images"
         raise DataError(
-            f"the class {labels[poorest]!r} has {counts[poorest]} images; expected at least 3, "
+            f"the class {labels[poorest]!r} has {many}; expected at least 3, "
             "to train on, to validate with and to test with."
         )
 

@@ -8,6 +8,7 @@ from edgekd.claims import claim_name
 from edgekd.files import write_text
 from edgekd.report.collect import collect
 from edgekd.report.page import render_page
+from edgekd.report.replacing import check_replaceable
 from edgekd.report.view import ArtifactView, Result, RunView, Training
 from edgekd.report.words import render_json, render_markdown
 
@@ -21,7 +22,8 @@ def write(folder: Path, out_dir: Path | None = None) -> dict[str, Path]:
         The paths, by ``html``, ``markdown`` and ``json``.
 
     Raises:
-        UsageError: there is nothing to report, or the place cannot be written.
+        UsageError: there is nothing to report, or the place cannot be written, or has something
+            else than a report in it under one of these names.
     """
     view = collect(folder)
     out = folder if out_dir is None else out_dir
@@ -32,6 +34,8 @@ def write(folder: Path, out_dir: Path | None = None) -> dict[str, Path]:
         "json": (out / "report.json", render_json(view)),
     }
     with claim_name(texts["html"][0], "report"):
+        page, summary, data = (path for path, _ in texts.values())
+        check_replaceable(page, summary, data, texts["markdown"][1])
         for path, text in texts.values():
             write_text(path, text)
     return {kind: path for kind, (path, _) in texts.items()}

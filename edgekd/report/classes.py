@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from typing import Any
 
 from edgekd.errors import UsageError
 from edgekd.intervals import paired_difference
+from edgekd.plain import plain
 from edgekd.report.reading import read_json
 from edgekd.report.view import Answered, ArtifactView, ClassChange, dig, listed
 
 ANSWERS = "answers.json"
+log = logging.getLogger("edgekd.report")
 MOST = 30
 """Classes of which every pair is counted; of more, no screen shows a picture."""
 BEFORE = ("teacher", "baseline")
@@ -55,17 +58,33 @@ def answered_in(
 
 
 def _sheet(folder: Path, artifact: ArtifactView) -> Sheet | None:
-    """What the file says; None where there is none, or its classes are not those of the labels."""
+    """What the file says; None where there is none.
+
+    None as well where it is broken, or its classes are not those of the labels: that costs this
+    part and not the report, and is said.
+    """
+    file = folder / artifact.path / ANSWERS
     try:
-        found = read_json(folder / artifact.path / ANSWERS)
-    except UsageError:  # a file beside the artifact that is broken costs this part, not the report
+        found = read_json(file)
+    except UsageError as error:
+        _say_left_out(str(error))
+        return None
+    if found is None:
         return None
     said, truth = (listed(dig(found, key)) for key in ("predictions", "targets"))
     labels = [str(label) for label in listed(artifact.manifest.get("labels"))]
     fit = said and len(said) == len(truth)
     if not fit or not all(_is_class(value, len(labels)) for value in (*said, *truth)):
+        _say_left_out(
+            f"{file} does not fit. Expected one of the {len(labels):,} classes for each image as "
+            "predictions, and as targets. Make the artifact again."
+        )
         return None
     return Sheet(artifact, said, truth, labels)
+
+
+def _say_left_out(why: str) -> None:
+    log.warning("left out of the report: what was answered by class: %s", plain(why))
 
 
 def _is_class(value: Any, classes: int) -> bool:

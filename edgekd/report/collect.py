@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifact import MANIFEST, is_artifact, read_manifest
+from edgekd.artifact import MANIFEST, read_manifest
 from edgekd.errors import UsageError
 from edgekd.files import sha256
 from edgekd.report.addresses import Addresses
@@ -28,6 +28,7 @@ from edgekd.report.reading import (
     own_file,
     read_json,
     readable,
+    there,
 )
 from edgekd.report.results import results_from
 from edgekd.report.standing import settled, training_name
@@ -112,7 +113,7 @@ def _artifacts(root: Path, folders: list[Path], addresses: Addresses) -> tuple[A
     found: dict[str, ArtifactView] = {}
     for folder in folders:
         place = folder.relative_to(root)
-        if len(place.parts) > DEPTH or not is_artifact(folder):
+        if len(place.parts) > DEPTH or not there(folder / MANIFEST):
             continue
         manifest = shareable(read_manifest(folder))
         manifest |= {
@@ -128,7 +129,7 @@ def _artifacts(root: Path, folders: list[Path], addresses: Addresses) -> tuple[A
 def _proofs(root: Path, folders: list[Path]) -> Iterator[Any]:
     """The records that ``edgekd profile`` left beside artifacts, where they are of this file."""
     for folder in folders:
-        if len(folder.relative_to(root).parts) > DEPTH or not is_artifact(folder):
+        if len(folder.relative_to(root).parts) > DEPTH or not there(folder / MANIFEST):
             continue
         view = ArtifactView("", sha256(folder / MANIFEST), read_manifest(folder))
         for file in sorted((folder / "proof").glob("*.json")):
@@ -143,7 +144,7 @@ def _trainings(
     trainings = []
     for folder in folders:
         file = folder / "metrics.jsonl"
-        if file.is_file():
+        if there(file):
             place = folder.relative_to(root)
             names = [part for part in place.parts if part != "training"]
             name = training_name(names, run, compare)
@@ -156,7 +157,7 @@ def _trainings(
 
 def _role(folder: Path) -> str:
     """Whose training it is where no folder's name says so."""
-    manifest = read_manifest(folder) if is_artifact(folder) else {}
+    manifest = read_manifest(folder) if there(folder / MANIFEST) else {}
     return str(manifest.get("role") or "training")
 
 
@@ -181,7 +182,7 @@ def _shareable(content: Mapping[str, Any], addresses: Addresses) -> Mapping[str,
 
 
 def _recipe(file: Path, addresses: Addresses) -> str:
-    if not file.is_file():
+    if not there(file):
         return ""
     text = str(addresses.hide(readable(file).read_text("utf-8", "replace")))
     return shareable_toml(text)

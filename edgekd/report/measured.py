@@ -57,9 +57,12 @@ def measured_from(
     Raises:
         UsageError: it is no list of entries.
     """
-    entries = content if isinstance(content, list) else [content] if content else []
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise UsageError(f"{file} is not a list of measurements. Run edgekd profile again.")
+    entries = content if isinstance(content, list) else [] if content is None else [content]
+    if not all(isinstance(entry, dict) and entry for entry in entries):
+        raise UsageError(
+            f"{file} is not a list of measurements, but has something else or an empty table in "
+            "it. Run edgekd profile again."
+        )
     entries = [*entries, *others]
     known = {_subject(entry) for entry in entries}
     kept = [proof for proof in proofs if isinstance(proof, dict) and _subject(proof) not in known]

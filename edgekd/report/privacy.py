@@ -112,10 +112,15 @@ def shareable_message(text: str) -> str:
 
 
 def shareable_command(command: Any) -> str:
-    """A command line to repeat, from a text or a list of arguments, without logins and hosts."""
+    """A command line to repeat, from a text or a list of arguments, without logins and hosts.
+
+    Empty where it is neither: proofs keep none, nor does a run that a program started.
+    """
+    if not isinstance(command, str | list | tuple):
+        return ""
     try:
         words = shlex.split(command) if isinstance(command, str) else [str(w) for w in command]
-    except (TypeError, ValueError):  # a quote that does not close, or no command at all
+    except ValueError:  # a quote that does not close
         return str(without_machine(shareable_text(str(command))))
     if words and _ABSOLUTE.match(words[0]):
         words[0] = re.split(r"[/\\]", words[0])[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from edgekd.schema import RECORD, Schema
 KINDS = (("timing", "artifact"), ("comparison",), ("failure",))
 """The tables that make an entry a measurement, a comparison or a failure."""
 OWN = ("profile.json", "run.json", "scout.json", "compare.json", "report.json", "manifest.json")
+REMEDY = "Move it away, or run the stage that wrote it again."
 MOST_BYTES = 2**26
 """A file of measurements is smaller; a larger one is somebody else's, and not read."""
 
@@ -52,11 +54,13 @@ def own_file(file: Path, schema: Schema) -> dict[str, Any]:
     """What a file with a name of its own says; empty where there is none.
 
     Raises:
-        UsageError: it cannot be read, holds no table, or is of a newer edgekd.
+        UsageError: it cannot be read, holds no table or an empty one, or is of a newer edgekd.
     """
     content = read_json(file)
     if content is not None and not isinstance(content, dict):
         raise UsageError(f"{file} is not a table, but {type(content).__name__}. Run again.")
+    if content == {}:
+        raise UsageError(f"{file} is an empty table. Expected what edgekd wrote there. {REMEDY}")
     checked: dict[str, Any] = schema.shown(content or {}, file)
     return checked
 
@@ -71,17 +75,40 @@ def read_json(file: Path) -> Any:
     """What a file holds; None where there is none.
 
     Raises:
-        UsageError: it cannot be read, or is no JSON.
+        UsageError: it cannot be read, is no JSON, or holds null, which nobody writes.
     """
-    if not file.is_file():
+    if not there(file):
         return None
     try:
-        return files.read_json(readable(file))
+        content = files.read_json(readable(file))
     except ValueError as error:
-        raise UsageError(
-            f"{file} is not valid JSON: {error}. "
-            "Move it away, or run the stage that wrote it again."
-        ) from error
+        raise UsageError(f"{file} is not valid JSON: {error}. {REMEDY}") from error
+    if content is None:
+        raise UsageError(f"{file} holds null. Expected what edgekd wrote there. {REMEDY}")
+    return content
+
+
+def there(file: Path, remedy: str = f"Expected a plain file of edgekd's. {REMEDY}") -> bool:
+    """Whether there is a file; where something else has its name, that is not overlooked.
+
+    Args:
+        file: its path.
+        remedy: what to do about something else.
+
+    Raises:
+        UsageError: a folder, a device, a pipe, or a link that leads nowhere has its name.
+    """
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not file.is_symlink():
+            return False
+        found = f"cannot be read: {error.strerror}"
+    else:
+        if stat.S_ISREG(mode):
+            return True
+        found = "is a folder" if stat.S_ISDIR(mode) else "is a device or a pipe"
+    raise UsageError(f"{file} {found}. {remedy}")
 
 
 def readable(file: Path) -> Path:

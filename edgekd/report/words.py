@@ -70,7 +70,7 @@ def commands(view: RunView) -> list[str]:
 
 def render_markdown(view: RunView) -> str:
     """Headline and tables, short enough for a README."""
-    parts = [f"## {_escape(openings.title(view))}", _escape(openings.headline(view))]
+    parts = [heading(openings.title(view)), _escape(openings.headline(view))]
     found = [
         f"- {_escape(s.label)}: **{_escape(s.figure)}**. {_escape('; '.join(s.facts))}"
         for s in openings.statements(view)
@@ -98,6 +98,11 @@ def render_markdown(view: RunView) -> str:
         fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", lines) or [""]))
         parts.append(f"{fence}console\n{lines}\n{fence}")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def heading(title: str) -> str:
+    """The first line of the Markdown."""
+    return f"## {_escape(title)}"
 
 
 def _planned(view: RunView) -> list[str]:

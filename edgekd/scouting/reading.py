@@ -7,7 +7,7 @@ pixels; and ``networks``, see :class:`Network`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,13 @@ from typing import Any
 from edgekd.errors import RecipeError, UsageError
 from edgekd.profiles import find_profile, profile_folders, read_profile
 from edgekd.scouting.priors import Published
-from edgekd.strict import Rule, above, at_least, check_ranges, freeze
+from edgekd.sections import MOST_PIXELS
+from edgekd.strict import Rule, between, check_ranges, freeze
 
 KIND = "candidates"
+SIDE: Rule = between(8, MOST_PIXELS)
+"""Pixels of an input, as a recipe's ``data.size`` may be."""
+OWN_SIDE: Rule = (lambda size: size == 0 or SIDE[0](size), f"0, or {SIDE[1]}")
 PERCENT: Rule = (lambda value: 0 <= value <= 100, "a percentage")
 
 
@@ -36,7 +40,7 @@ class Network:
     """Whether it takes its own size only."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, name=(bool, "a name"), size=at_least(0), top1=PERCENT)
+        check_ranges(self, name=(bool, "a name"), size=OWN_SIDE, top1=PERCENT)
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,12 @@ def members_of(space: str, sizes: Sequence[int], size: int) -> list[Member]:
 
     Raises:
         RecipeError: a file cannot be read.
-        UsageError: a size below one pixel; a file whose networks take none of the sizes.
+        UsageError: a size that no input has; a file whose networks take none of the sizes.
     """
-    if min([*sizes, size]) < 1:
-        raise UsageError(f"images of {min([*sizes, size])} pixels; expected at least 1.")
+    fits, wanted = SIDE
+    for side in (*sizes, size):
+        if not fits(side):
+            raise UsageError(f"images of {side:,} pixels; expected {wanted}. Give --size.")
     if space not in space_names():
         return [_named(space, side, size) for side in sorted(set(sizes or [size]), reverse=True)]
     file = read_space(space)
@@ -139,7 +145,7 @@ def _space(path: Path, table: Mapping[str, Any]) -> Space:
     listed = _listed(rest, "networks", dict, "tables such as { name = 'resnet20' }")
     if not listed:
         raise RecipeError("it lists no networks; expected at least one.", "networks")
-    sizes = _listed(rest, "sizes", int, "whole numbers of pixels")
+    sizes = _listed(rest, "sizes", int, f"whole numbers of pixels, {SIDE[1]}", SIDE[0])
     shares = _listed(rest, "shares", float, "shares of the data's size")
     networks = tuple(freeze(Network, entry, "networks") for entry in listed)
     names = [network.name for network in networks]
@@ -147,7 +153,7 @@ def _space(path: Path, table: Mapping[str, Any]) -> Space:
     if twice:
         raise RecipeError(f"networks has {twice[0]} twice. Leave one out.", "networks")
     made = freeze(_Rest, rest)
-    check_ranges(made, least=above(0))
+    check_ranges(made, least=SIDE)
     return Space(path.stem, networks, made.title, made.source, sizes, shares, made.least)
 
 
@@ -160,14 +166,20 @@ class _Rest:
     least: int = 8
 
 
-def _listed(rest: dict[str, Any], key: str, kind: type, wanted: str) -> tuple[Any, ...]:
+def _listed(
+    rest: dict[str, Any],
+    key: str,
+    kind: type,
+    wanted: str,
+    fits: Callable[[Any], bool] = lambda entry: 0 < entry < 1e5,
+) -> tuple[Any, ...]:
     """Take a list out of a table, and hold its entries to a kind."""
     found = rest.pop(key, [])
     kinds = (int, float) if kind is float else kind
     entries: list[Any] = found if isinstance(found, list) else [None]
     for entry in entries:
         good = isinstance(entry, kinds) and not isinstance(entry, bool)
-        if not good or (kind is not dict and not 0 < entry < 1e5):
+        if not good or (kind is not dict and not fits(entry)):
             raise RecipeError(f"{key} is {found!r}; expected a list of {wanted}.", key)
     return tuple(entries)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from edgekd.errors import EdgeKDError
 from edgekd.scouting.keeping import Store
 from edgekd.scouting.ranking import Entry
-from edgekd.shortage import check_shortage
+from edgekd.shortage import check_shortage, room_for_threads
 
 Sketcher = Callable[[Entry, Path], Path]
 """Writes an entry's file with random weights into a folder."""
@@ -70,6 +70,7 @@ class Files:
         for each in entries if self.apart else ():
             if not self.has(each) and each.key not in self._begun:
                 place = self.folder / each.key
+                room_for_threads(1)
                 self._begun[each.key] = self._scribe.submit(self.sketcher, each, place)
 
     def lying(self, keys: Sequence[str]) -> list[Path]:

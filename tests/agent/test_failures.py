@@ -84,6 +84,7 @@ def test_lines_of_sources_are_left_out() -> None:
     )
     assert "It said: a warning / " in text
     assert first in text
+    assert "_ArrayMemoryError" not in text
     assert then in text
     assert "Traceback" not in text
     assert "File" not in text

@@ -42,6 +42,28 @@ def test_a_free_size_has_to_be_given() -> None:
     assert feeds.image_input([free], (5, 7), "m").width == 7
 
 
+def test_random_input_is_not_advised_where_it_cannot_be_made() -> None:
+    free = TensorSpec("x", "float32", (None, None, None, None))
+    for found in (
+        lambda: feeds.image_input([free], (8, 8), "m"),
+        lambda: feeds.random_feed([free], 1, "m", 0, (8, 8)),
+    ):
+        with pytest.raises(AgentError, match="only the first one, and the height and") as caught:
+            found()
+        assert "--input random" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "made"),
+    [((None, 3, None, None), (2, 3, 5, 7)), ((None, None, 9, 3), (2, 5, 9, 3))],
+)
+def test_random_input_has_the_size_that_is_left_free(
+    shape: tuple[int | None, ...], made: tuple[int, ...]
+) -> None:
+    feed = feeds.random_feed([TensorSpec("x", "float32", shape)], 2, "m", 0, (5, 7))
+    assert feed["x"].shape == made
+
+
 def test_a_fixed_batch_is_not_overruled() -> None:
     assert feeds.batch_of(None, 4, "m") == 4
     with pytest.raises(AgentError, match="exported for batches of 8, and 1 was asked for"):
@@ -109,5 +131,5 @@ def test_random_feeds_for_anything() -> None:
     assert set(np.unique(feed["ids"])) <= {0, 1}
     with pytest.raises(AgentError, match="random data cannot stand in"):
         feeds.random_feed([TensorSpec("s", "string", (1,))], 1, "m", seed=0)
-    with pytest.raises(AgentError, match="Export it with fixed sizes"):
+    with pytest.raises(AgentError, match="Export it for numbers, and with fixed sizes"):
         feeds.random_feed([TensorSpec("x", "float32", (1, None))], 1, "m", seed=0)

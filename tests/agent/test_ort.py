@@ -103,6 +103,41 @@ def test_a_model_from_the_future(tiny: Mapping[str, Any], tmp_path: Path) -> Non
         opened(tmp_path / "new.onnx")
 
 
+@pytest.mark.parametrize("domain", ["com.acme", ""])
+def test_an_operator_that_nobody_knows(
+    domain: str, tiny: Mapping[str, Any], tmp_path: Path
+) -> None:
+    model = onnx.load(tiny["classifier"](tmp_path / "a.onnx"))
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Foo", domain
+    if domain:
+        model.opset_import.add(domain=domain, version=1)
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(AgentError, match="names an operator that this release does not have"):
+        opened(tmp_path / "odd.onnx")
+
+
+def test_weights_in_a_second_file_that_was_cut_short(
+    tiny: Mapping[str, Any], tmp_path: Path
+) -> None:
+    model, second = onnx.load(tiny["classifier"](tmp_path / "a.onnx")), "b.onnx.data"
+    onnx.save(
+        model, tmp_path / "b.onnx", save_as_external_data=True, location=second, size_threshold=0
+    )
+    (tmp_path / second).write_bytes((tmp_path / second).read_bytes()[:3])
+    with pytest.raises(AgentError, match="is shorter than the model says"):
+        opened(tmp_path / "b.onnx")
+
+
+def test_weights_in_a_second_file_of_another_name(tiny: Mapping[str, Any], tmp_path: Path) -> None:
+    model = onnx.load(tiny["classifier"](tmp_path / "a.onnx"))
+    onnx.save(
+        model, tmp_path / "b.onnx", save_as_external_data=True, location="b.bin", size_threshold=0
+    )
+    (tmp_path / "b.bin").unlink()  # as on a device: it was not sent
+    with pytest.raises(AgentError, match=r"only one called b\.onnx\.data goes along.*onnx\.save\("):
+        opened(tmp_path / "b.onnx")
+
+
 @pytest.mark.parametrize("name", ["model.bin", "model", "model.ONNX", "model.ort.pb"])
 def test_weights_elsewhere_are_refused_whatever_the_file_is_called(
     name: str, tiny: Mapping[str, Any], tmp_path: Path
@@ -141,7 +176,7 @@ def test_weights_that_did_not_come_along(tiny: Mapping[str, Any], tmp_path: Path
     (tmp_path / "split.onnx.data").unlink()
     with pytest.raises(
         AgentError,
-        match=r"has its weights in a second file, .split.onnx.data., which is not beside it",
+        match=r"weights in a second file, .split.onnx.data., and no such plain file came with it",
     ):
         opened(target)
 

@@ -29,6 +29,7 @@ def test_who_takes_too_long_is_ended(ended: list[int]) -> None:
     assert ended == [1]
     assert [event["kind"] for event in said] == ["time"]
     assert "m.onnx was not loaded and run once within 0.05 s" in said[0]["message"]
+    assert "(--max-seconds of more than 0.0025: it gets 20 times" in said[0]["message"]
 
 
 def test_who_is_done_in_time_goes_on(ended: list[int]) -> None:

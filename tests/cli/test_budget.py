@@ -63,6 +63,10 @@ WRONG = {
     "no teacher": (["--budget", "p95<=1ms", "--data", "x"], "needs a --teacher"),
     "no share": (["--budget", "p95<=1ms", "--margin", "ten"], "is no share"),
     "no attempts": (["--budget", "p95<=1ms", "--attempts", "0"], "x>=1"),
+    "too few pixels": (
+        ["--budget", "p95<=1ms", "--sizes", "7"],
+        "'--sizes': '7' is no size in pixels; expected 8 to 8,192",
+    ),
     "no pixels": (["--budget", "p95<=1ms", "--sizes", "224,big"], "is no size in pixels"),
 }
 

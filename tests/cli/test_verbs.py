@@ -100,9 +100,11 @@ def test_the_flow_for_a_program_and_for_a_person(edgekd: Command, tmp_path: Path
     assert found["path"] == str(teacher)
     assert found["test"]["top1"] > 0.5
     said = edgekd(*teach)
-    assert f"Next: edgekd distill --teacher {teacher} --student NAME --data digits --size 8" in (
-        said.out
-    )
+    limited = "--student NAME --data digits --size 8 --limit 300"
+    assert f"Next: edgekd distill --teacher {teacher} {limited}" in said.out
+    lost = edgekd(*teach, "--set", "train.optimizer=adamw")
+    assert lost.code == 2
+    assert "--set teach.optimizer=adamw" in lost.err
     assert "resnet14" in said.out
     assert "already trained" in said.err
     assert narrow(said.out)
@@ -332,7 +334,7 @@ def test_what_lies_among_the_users_own_files_is_listed_or_told(
     os.mkfifo(folder / "pipe.toml")
     answer = edgekd("list", "recipe")
     assert answer.code == 0
-    for words in ("of mine", "bytes.toml is no text", "it is a folder", "it is no plain file"):
+    for words in ("of mine", "it is not UTF-8 text", "it is a folder", "it is no plain file"):
         assert words in " ".join(answer.out.split())
     assert 300 * "a" not in "".join(answer.out.split())
 

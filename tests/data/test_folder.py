@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import pickle
 import subprocess
 import sys
@@ -187,6 +190,21 @@ def test_a_tar_of_tars_may_have_no_folders_in_it(
     assert all((x == y).all() for x, y in zip(pixels(one), pixels(other), strict=True))
 
 
+def test_a_file_that_a_tar_has_twice_is_the_later_one(
+    tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    tar = tarred(classes(tmp_path / "x", {"cat": 3, "dog": 3}), ".")
+    before = folder(str(tar)).splits["train"]
+    with tarfile.open(tar) as opened:
+        (name,) = [one.name for one in opened if one.name.endswith("cat/1.png")]
+    with tarfile.open(tar, "a") as added:
+        added.add(tmp_path / "x" / "dog" / "2.png", arcname=name)
+    split = folder(str(tar)).splits["train"]
+    assert [split.name(row) for row in range(6)] == [before.name(row) for row in range(6)]
+    assert split.targets.tolist() == before.targets.tolist()
+    assert (pixels(split)[1] == pixels(before)[5]).all()
+
+
 def test_a_broken_header_in_the_middle_is_not_the_end(
     tmp_path: Path, classes: Classes, tarred: Tarred
 ) -> None:
@@ -261,6 +279,26 @@ def test_a_damaged_tar_is_refused(
     tar.write_bytes(tar.read_bytes()[:5000] if content is None else content)
     with pytest.raises(DataError, match=rf"x.tar cannot be read: {reason}. Expected one subfolder"):
         folder(str(tar))
+
+
+@pytest.mark.parametrize(("module", "program"), [(gzip, "gzip"), (bz2, "bzip2"), (lzma, "xz")])
+def test_a_compressed_tar_is_called_so(
+    module: Any, program: str, tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    tar = tarred(classes(tmp_path / "x", {"cat": 2, "dog": 2}), ".")
+    tar.write_bytes(module.compress(tar.read_bytes()))
+    with pytest.raises(DataError, match=rf"x\.tar .*it is compressed.* plain tar \({program} -d\)"):
+        folder(str(tar))
+
+
+def test_a_folder_of_shards_is_another_data_set(tmp_path: Path, classes: Classes) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "_info.json").write_text("{}")
+    with pytest.raises(DataError, match=r"--data wds/.*shards$"):
+        folder(str(tmp_path / "shards"))
+    root = classes(tmp_path / "x", {"cat": 2, "dog": 2})
+    (root / "_info.json").write_text("{}")
+    assert len(folder(str(root)).splits["train"]) == 4
 
 
 def test_a_tar_without_images_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 def test_classes_a_split_lacks_are_noted(tmp_path: Path) -> None:
     put(tmp_path, *(f"train/{c}/{i}.png" for c in "ab" for i in range(4)), "test/a/1.png")
     splits = open_splits(Data(str(tmp_path)))
-    assert splits.notes == ("no test images of 1 classes: b",)
+    assert splits.notes == ("no test images of one class: b",)
 
 
 def test_other_classes_or_another_order_are_refused() -> None:

@@ -149,7 +149,7 @@ def test_a_shard_with_a_broken_header_in_it_is_no_shorter_shard(shards: Shards) 
         (
             "0003.cls",
             b"cat",
-            r"its cls does not tell the class of the sample 0003: .*expected a nu",
+            r"its cls does not tell the class of the sample 0003: it holds 'cat'; expected a nu",
         ),
         ("0003.cls", b"-1", "the class of the sample 0003 is -1; expected 0 to"),
         (
@@ -172,6 +172,17 @@ def test_a_sample_without_its_parts_is_refused_by_name(
         wds(str(folder))
 
 
+def test_a_sample_that_comes_again_is_refused(shards: Shards) -> None:
+    folder = shards()
+    with tarfile.open(folder / "train-1.tar", "a") as tar:
+        _add(tar, "0003.png", b"")
+        _add(tar, "0003.cls", b"1")
+    with pytest.raises(
+        DataError, match=r"train-1\.tar cannot be read: the sample 0003 is there tw"
+    ):
+        wds(str(folder))
+
+
 def test_the_class_may_be_in_the_json(shards: Shards, picture: Picture) -> None:
     folder = shards()
     with tarfile.open(folder / "train-0.tar", "w") as tar:
@@ -190,24 +201,31 @@ def test_the_class_may_be_in_the_json(shards: Shards, picture: Picture) -> None:
 
 
 def test_a_description_without_train_is_refused(shards: Shards) -> None:
-    with pytest.raises(DataError, match="lists no split named train"):
+    with pytest.raises(DataError, match=r"no split named train; there are: none\. Call the one"):
         wds(str(shards(splits={})))
+    with pytest.raises(DataError, match="no split named train; there are: 'training', 'test'"):
+        wds(str(shards(splits={"training": {}, "test": _described("test", [], [])})))
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"splits": 3}'])
 def test_a_folder_without_a_description_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "_info.json").write_text(content)
-    with pytest.raises(DataError, match=r"_info.json cannot be read: .* Expected shards and a"):
+    with pytest.raises(DataError, match=r"_info.json cannot be read: .* Expected shards and") as no:
         wds(str(tmp_path))
+    assert "object has no attribute" not in str(no.value)
 
 
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ({}, "does not describe the shards of train: 'filenames'"),
-        ({"filenames": ["a.tar"]}, "does not describe the shards of train: 'shard_lengths'"),
-        ({"filenames": 3, "shard_lengths": [1]}, "does not describe the shards of train: 'int'"),
+        ({}, "cannot be read: splits.train has no filenames. Expected shards and what they hold"),
+        ({"filenames": ["a.tar"]}, "cannot be read: splits.train has no shard_lengths"),
+        (
+            {"filenames": 3, "shard_lengths": [1]},
+            "cannot be read: splits.train.filenames is 3; expected array",
+        ),
+        ("x", "cannot be read: splits.train is 'x'; expected object"),
         ({"filenames": ["a.tar"], "shard_lengths": []}, "lists 1 shards of train, 0 lengths"),
         (
             {"filenames": ["a.tar"], "shard_lengths": [2], "num_samples": 3},
@@ -216,7 +234,7 @@ def test_a_folder_without_a_description_is_refused(tmp_path: Path, content: str 
     ],
 )
 def test_a_split_that_is_described_wrongly_is_refused(
-    tmp_path: Path, table: dict[str, Any], reason: str
+    tmp_path: Path, table: Any, reason: str
 ) -> None:
     (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": table}}))
     with pytest.raises(DataError, match=rf"_info\.json {reason}"):

@@ -32,6 +32,7 @@ FILES = [
     "config.json",
     "edgekd.service",
     "engine.py",
+    "folder.py",
     "infer.py",
     "labels.txt",
     "model.onnx",
@@ -185,6 +186,52 @@ def test_a_changed_artifact_is_not_deployed(exported: Path) -> None:
     assert not exported.with_name("digits-onnx-deploy").exists()
 
 
+@pytest.mark.parametrize(
+    ("section", "entry", "value", "said"),
+    [
+        (None, "labels", [], r"says 0 labels, and the model answers one .* \(1, 10\) numbers"),
+        (None, "labels", ["a", "b"], "says 2 labels, and the model"),
+        (None, "labels", [str(n) for n in range(12)], "says 12 labels, and the model"),
+        ("input", "interpolation", "foo", "interpolation is 'foo', expected one of nearest, bil"),
+        ("input", "layout", "NCHW", "'uint8 NCHW', and the model can be uint8 NHWC or float32"),
+        ("input", "dtype", "float32", "'float32 NHWC', and the model can be"),
+        ("input", "size", [8, 9], r"uint8\[1,8,9,3\], and the model takes images: uint8\[\?,8,8"),
+        ("input", "crop_pct", 1e-9, "crop_pct is 1e-09, expected 0.01 to 100"),
+    ],
+)
+def test_a_manifest_that_contradicts_its_model_is_not_deployed(
+    section: str | None, entry: str, value: Any, said: str, exported: Path
+) -> None:
+    file = exported / "manifest.json"
+    manifest = json.loads(file.read_text())
+    (manifest[section] if section else manifest)[entry] = value
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=said):
+        deploy(exported)
+    assert not exported.with_name("digits-onnx-deploy").exists()
+
+
+@pytest.mark.parametrize(("kind", "other"), [("fp32", "float"), ("float", "fp32")])
+def test_a_manifest_of_another_export_is_not_deployed(
+    kind: str, other: str, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    """Inputs that a deployed folder could feed, and this model does not take."""
+    folder = shutil.copytree(exports[kind], tmp_path / "mixed")
+    manifest, theirs = (
+        json.loads((place / "manifest.json").read_text()) for place in (folder, exports[other])
+    )
+    manifest["input"] = theirs["input"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"pictures: .*8.*, and the model takes \w+: "):
+        deploy(folder)
+
+
+def test_a_proof_with_more_threads_than_a_folder_takes(exported: Path, prove: Prove) -> None:
+    prove(policy={"threads": 100000})
+    with pytest.raises(UsageError, match=r"does not say how the model ran .*100000 threads"):
+        deploy(exported)
+
+
 # ---- places ----
 
 
@@ -207,7 +254,9 @@ def test_an_earlier_deployment_is_replaced_and_nothing_else(exported: Path, tmp_
     assert Artifact.open(exported)
 
 
-@pytest.mark.parametrize("name", ["a.zip", "a.tar", "taken", "taken.tar.gz", "made.tar.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.zip", "a.ZIP", "a.tar", "taken", "taken.tar.gz", "made.tar.gz"]
+)
 def test_places_that_are_refused(name: str, exported: Path, tmp_path: Path) -> None:
     for taken in ("taken", "taken.tar.gz"):
         (tmp_path / taken).write_text("mine")
@@ -223,6 +272,14 @@ def test_names_that_would_lead_out_of_the_tarball(
 ) -> None:
     with pytest.raises(UsageError, match="leaves no name for the folder in it"):
         deploy(exported, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["X.TAR.GZ", "X.Tgz"])
+def test_an_ending_may_be_in_large_letters(name: str, exported: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # anew, and in the place of an earlier one
+        made, _ = deploy(exported, tmp_path / name)
+        assert tarfile.is_tarfile(made.path)
+    assert made.name == "X"
 
 
 def test_a_tarball_with_more_in_it_is_not_replaced(exported: Path, tmp_path: Path) -> None:

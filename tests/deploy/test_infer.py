@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
 from edgekd.agent.feeds import ImageInput, Normalise, to_input
@@ -89,30 +91,97 @@ def shares(logits: Any) -> Any:
     return powers / powers.sum(-1, keepdims=True)
 
 
+WHOLE = "Copy the folder again, or see what is not as it was made: sha256sum -c SHA256SUMS\n"
+
+
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "content", "said"),
     [
-        ("labels.txt", ""),
-        ("labels.txt", None),
-        ("config.json", "{"),
-        ("config.json", "[]"),
-        ("config.json", "{}"),
-        ("config.json", None),
-        ("model.onnx", "none"),
-        ("model.onnx", None),
+        ("labels.txt", b"", "model.onnx answers (1, 10), and labels.txt has 0 labels"),
+        ("labels.txt", b"a\nb\n", "model.onnx answers (1, 10), and labels.txt has 2 labels"),
+        ("labels.txt", b"\xff\n", "labels.txt is no text in UTF-8 ("),
+        ("labels.txt", None, "labels.txt is missing: this folder is not whole"),
+        ("config.json", b"{", "config.json is no JSON ("),
+        ("config.json", b"\xff", "config.json is no text in UTF-8 ("),
+        ("config.json", b"[]", "config.json is no settings of edgekd deploy's"),
+        ("config.json", b"{}", "config.json is no settings of edgekd deploy's"),
+        ("config.json", None, "config.json is missing: this folder is not whole"),
+        ("model.onnx", b"none", "model.onnx cannot be used ("),
+        ("model.onnx", None, "model.onnx is missing: this folder is not whole"),
+        ("engine.py", b"", "engine.py cannot be used ("),
+        ("engine.py", None, "engine.py is missing: this folder is not whole"),
     ],
 )
 def test_a_folder_that_was_changed_is_told_in_a_line(
-    name: str, text: str | None, exports: dict[str, Path], digits: Path, tmp_path: Path
+    name: str,
+    content: bytes | None,
+    said: str,
+    exports: dict[str, Path],
+    digits: Path,
+    tmp_path: Path,
 ) -> None:
     made, _ = deploy(exports["fp32"], tmp_path / "out")
     (made.path / name).unlink()
-    if text is not None:
-        (made.path / name).write_text(text)
+    if content is not None:
+        (made.path / name).write_bytes(content)
     done = infer(sys.executable, made.path, digits)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.endswith("; is this folder whole?\n")
+    assert done.stderr.startswith(f"infer.py: {said}")
+    assert done.stderr.endswith(f". {WHOLE}")
+
+
+@pytest.mark.parametrize("name", ["pictures.py", "folder.py"])
+@pytest.mark.parametrize("content", [None, b"", b"def f("])
+def test_a_program_that_is_not_there_or_not_whole_is_named(
+    name: str, content: bytes | None, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    (made.path / name).unlink()
+    if content is not None:
+        (made.path / name).write_bytes(content)
+    done = infer(sys.executable, made.path, "x")
+    said = f"infer.py: this folder is not whole: {name} is missing or damaged. Copy it again.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+def test_without_numpy_it_says_what_to_install(exports: dict[str, Path], tmp_path: Path) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    code = "raise ModuleNotFoundError(\"No module named 'numpy'\", name='numpy')"
+    (tmp_path / "numpy.py").write_text(code)
+    done = infer(sys.executable, made.path, "x", PYTHONPATH=str(tmp_path))
+    said = "No module named 'numpy': python3 -m pip install -r requirements.txt\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")  # while it is imported
+    done = infer(sys.executable, made.path, "x", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_full_disk_is_no_fault_of_the_folder(
+    exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    command = [sys.executable, str(made.path / "infer.py"), str(digits)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "the standard output cannot be written (No space left on device).\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_an_answer_that_is_no_number_is_none(
+    exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    model = onnx.load(made.path / "model.onnx")
+    (bias,) = (one for one in model.graph.initializer if list(one.dims) == [10])
+    bias.CopyFrom(numpy_helper.from_array(np.full(10, np.nan, np.float32), bias.name))
+    onnx.save(model, made.path / "model.onnx")
+    for json_too in ([], ["--json"]):
+        done = infer(sys.executable, made.path, digits / "a0.ppm", digits / "a1.ppm", *json_too)
+        assert (done.returncode, done.stdout) == (1, "")
+        first, second = done.stderr.splitlines()
+        assert first.startswith(f"{digits / 'a0.ppm'}: the model answers nan, no number")
+        assert "a1.ppm" in second
 
 
 @pytest.mark.parametrize("kind", ["fp32", "int8", "fp16", "float"])
@@ -182,7 +251,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(
     empty, missing, jpeg, large = done.stderr.splitlines()
     assert large == f"{tmp_path / 'large.npy'}: pictures of 9x9; the model takes 8x8."
     assert "empty: no pictures in it" in empty
-    assert "No such file" in missing
+    assert "none.ppm: there is no such file or folder; expected a picture (.bmp .gif" in missing
     assert "a.jpg: Pillow is needed for all but .ppm and .npy files" in jpeg
     for wrong in ("", f"{digits} --top 0", f"{digits} --camera 0"):
         assert infer(edge_python, made.path, *wrong.split()).returncode == 2
@@ -234,21 +303,39 @@ def test_a_camera(
 
 
 @pytest.mark.parametrize(
-    ("entry", "value", "said"),
+    ("section", "entry", "value", "said"),
     [
-        ("provider", "CUDAExecutionProvider", "has no CUDAExecutionProvider, only"),
-        ("affinity", [4000], "this machine has not the CPUs [4000] of config.json"),
+        ("runtime", "provider", "CUDAExecutionProvider", "has no CUDAExecutionProvider, only"),
+        ("runtime", "affinity", [4000], "this machine has not the CPUs [4000] of config.json ("),
+        ("runtime", "affinity", ["a"], 'config.json has runtime.affinity ["a"]; expected a list'),
+        ("runtime", "threads", "x", 'config.json has runtime.threads "x"; expected 1 to 1024'),
+        ("runtime", "threads", 100000, "config.json has runtime.threads 100000; expected 1 to"),
+        ("runtime", "spinning", None, "config.json has runtime.spinning null; expected true or"),
+        ("input", "size", [9, 9], "model.onnx does not take uint8 (1, 9, 9, 3), as config.json"),
+        ("input", "size", "x", 'config.json has input.size "x"; expected height and width'),
+        ("input", "interpolation", "foo", "expected one of nearest, bilinear, bicubic, lanczos"),
+        ("input", "crop_pct", float("nan"), "config.json has input.crop_pct NaN; expected"),
+        ("input", "crop_pct", 1e-9, "config.json has input.crop_pct 1e-09; expected"),
+        ("input", "dtype", "float32", "config.json has input.mean null; expected three numbers"),
+        ("input", "pillow", "x", 'config.json has input.pillow "x"; expected a release'),
     ],
 )
-def test_settings_that_this_machine_cannot_have(
-    entry: str, value: Any, said: str, exports: dict[str, Path], digits: Path, tmp_path: Path
+def test_settings_that_this_machine_or_any_cannot_have(
+    section: str,
+    entry: str,
+    value: Any,
+    said: str,
+    exports: dict[str, Path],
+    digits: Path,
+    tmp_path: Path,
 ) -> None:
     made, _ = deploy(exports["fp32"], tmp_path / "out")
-    made.config["runtime"][entry] = value
+    made.config[section][entry] = value
     (made.path / "config.json").write_text(json.dumps(made.config))
     done = infer(sys.executable, made.path, digits)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_openvino(exports: dict[str, Path], digits: Path, payload: Callable[[str], Any]) -> None:

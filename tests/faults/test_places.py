@@ -110,6 +110,9 @@ def test_a_small_disk(verb: str, shop: Workshop, source: Path, tmp_path: Path) -
         disk.mkdir()
         with mounted(disk, "-o", "size=1g"):
             folder = laid_out(ALL[verb], source, disk / "cut")
+            heard = tmp_path / f"heard-{attempt}"  # on another disk, or its sentence had no room
+            heard.mkdir()
+            (disk / "cut.heard").symlink_to(heard)
             env = homes(folder)
             used = sum(f.stat().st_blocks * 512 for f in disk.rglob("*") if f.is_file())
             remount(disk, f"size={(used + draw.randrange(taken)) // 1024 + 8}k")

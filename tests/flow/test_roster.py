@@ -45,6 +45,13 @@ def test_a_device_is_forgotten_and_cleaned(home: Path, tmp_path: Path) -> None:
         remove("it")
 
 
+def test_a_folder_in_place_of_a_device_is_named(home: Path) -> None:
+    (home / "it.toml").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"it\.toml is a folder; expected the file of a device"):
+        remove("it", clean=True)
+    assert (home / "it.toml").is_dir()
+
+
 @pytest.mark.parametrize("broken", ["[connect", "fifo", "dangling"])
 def test_a_device_whose_file_is_broken_is_forgotten(broken: str, home: Path) -> None:
     file = home / "it.toml"

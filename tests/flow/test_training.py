@@ -56,6 +56,38 @@ def test_a_finished_training_is_not_done_again(recipe: Make, tmp_path: Path) -> 
     assert second.sha256 == first.sha256
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["train.epochs=2"], "Then train.epochs was 1, now it is 2. Choose"),
+        (["method=ce + 0.5*kd"], "Then method.kd.weight was 1.0, now it is 0.5. Choose"),
+        (["method=ce"], "Then method.kd was {"),
+        (
+            ["train.lr=1", "train.seed=3", "train.epochs=2", "data.limit=200"],
+            "Then data.limit was 300, now it is 200; train.epochs was 1, now it is 2; "
+            "train.lr was 0.05, now it is 1.0; 1 more.",
+        ),
+    ],
+)
+def test_another_training_is_told_by_what_differs(
+    overrides: list[str], said: str, recipe: Make, tmp_path: Path
+) -> None:
+    distill(recipe(), tmp_path / "s")
+    with pytest.raises(UsageError, match="holds a finished student of another recipe") as caught:
+        distill(recipe(*overrides, "data.workers=0"), tmp_path / "s")
+    assert said in str(caught.value)
+    assert "workers" not in str(caught.value)
+
+
+def test_files_of_others_are_not_replaced(recipe: Make, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("# my own")
+    with pytest.raises(UsageError, match=r"holds recipe\.toml, but no manifest.json"):
+        distill(recipe(), tmp_path)
+    assert (tmp_path / "recipe.toml").read_text() == "# my own"
+    assert list(tmp_path.iterdir()) == [tmp_path / "recipe.toml"]
+    distill(recipe(), tmp_path, restart=True)
+
+
 CARELESS = ["data.workers=0", "train.log_steps=1", "train.checkpoint_minutes=0"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -165,12 +166,37 @@ def test_nothing_to_report_says_what_was_found(tmp_path: Path) -> None:
     assert sorted(item.name for item in tmp_path.iterdir()) == ["notes.txt", "photos"]
 
 
-@pytest.mark.parametrize("name", ["profile.json", "run.json"])
-@pytest.mark.parametrize("content", ["{", "[1]", '"x"', "\x00"])
+@pytest.mark.parametrize("name", ["profile.json", "run.json", "compare.json"])
+@pytest.mark.parametrize("content", ["{", "[1]", '"x"', "\x00", "{}", "null", "0", "[{}]"])
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content, "utf-8")
-    with pytest.raises(UsageError, match=name):
+    with pytest.raises(UsageError, match=rf"{name} (is not|is an empty|holds null)"):
         collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["student/manifest.json", "run.json", "profile.json", "metrics.jsonl", "recipe.toml"]
+)
+@pytest.mark.parametrize(
+    ("put", "found"),
+    [
+        (Path.mkdir, "is a folder"),
+        (os.mkfifo, "is a device or a pipe"),
+        (
+            lambda place: place.symlink_to(place),
+            "cannot be read: Too many levels of symbolic links",
+        ),
+        (lambda place: place.symlink_to("nowhere"), "cannot be read: No such file"),
+    ],
+)
+def test_what_has_the_name_of_a_file_is_not_overlooked(
+    run_folder: Path, tmp_path: Path, name: str, put: Callable[[Path], None], found: str
+) -> None:
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    (folder / name).unlink(missing_ok=True)
+    put(folder / name)
+    with pytest.raises(UsageError, match=rf"{name} {found}.* Expected a plain file.* Move it away"):
+        collect(folder)
 
 
 def test_a_newer_manifest_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
@@ -360,14 +361,30 @@ def test_of_many_classes_those_that_changed_most_are_shown() -> None:
     assert by_class.confusion_table(view) is None
 
 
-@pytest.mark.parametrize("broken", ["{", '{"predictions": [99], "targets": [0]}', "[]", '{"a": 1}'])
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("{", "not valid JSON"),
+        ('{"predictions": [99], "targets": [0]}', "does not fit"),
+        ('{"predictions": [0], "targets": [null]}', "does not fit"),
+        ("[]", "does not fit"),
+        ('{"a": 1}', "does not fit"),
+        ("null", "holds null"),
+    ],
+)
 def test_answers_that_cannot_be_read_cost_only_their_part(
-    mission: Path, tmp_path: Path, broken: str
+    mission: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str, why: str
 ) -> None:
     folder = shutil.copytree(mission, tmp_path / "run")
+    assert {change.against for change in collect(folder).changes} == {"teacher", "baseline"}
+    (folder / "teacher" / "answers.json").unlink()
+    assert {change.against for change in collect(folder).changes} == {"baseline"}
+    assert caplog.messages == []  # an artifact that has none lacks nothing
     (folder / "teacher" / "answers.json").write_text(broken, "utf-8")
-    view = collect(folder)
-    assert {change.against for change in view.changes} == {"baseline"}
+    assert {change.against for change in collect(folder).changes} == {"baseline"}
+    (said,) = caplog.messages
+    assert said.startswith("left out of the report: ")
+    assert re.search(rf"teacher/answers\.json .*{why}", said)
 
 
 def test_other_test_images_make_no_pairs(mission: Path, tmp_path: Path) -> None:

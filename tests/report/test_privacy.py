@@ -55,7 +55,7 @@ def test_a_command_can_still_be_read() -> None:
         "ssh:…"
     )
     assert shareable_command("edgekd 'unclosed /home/ada/x") == "edgekd 'unclosed …/x"
-    assert shareable_command(None) == "None"
+    assert [shareable_command(nothing) for nothing in (None, 7, True)] == [""] * 3
 
 
 def test_a_recipe_stays_toml() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from edgekd.report import write
+from edgekd.files import sha256
+from edgekd.report import collect, write
+from edgekd.report.page import render_page
+from edgekd.report.words import commands, render_markdown
 
 HOSTILE = "a|b`c`<img src=x onerror=alert(1)>\n# [x](javascript:alert(1)) **b**"
 
@@ -79,3 +83,20 @@ def test_the_same_run_makes_the_same_report(
 ) -> None:
     again = write(run_folder, tmp_path / "deep" / "er")
     assert all(again[kind].read_bytes() == written[kind].read_bytes() for kind in written)
+
+
+def test_a_command_that_was_not_kept_is_not_shown(run_folder: Path, tmp_path: Path) -> None:
+    """A proof, which goes where its artifact goes, has none; nor has a run of a program's."""
+    export = shutil.copytree(run_folder / "student-onnx", tmp_path / "student-onnx")
+    record = json.loads((run_folder / "profile.json").read_text("utf-8"))[2] | {"command": None}
+    proof = {"schema_version": 1, "model_sha256": sha256(export / "model.onnx"), "record": record}
+    (export / "proof").mkdir()
+    (export / "proof" / "local.json").write_text(json.dumps(proof), "utf-8")
+    (tmp_path / "run.json").write_text('{"schema_version": 1, "command": null}', "utf-8")
+    view = collect(tmp_path)
+    assert len(view.records) == 1
+    assert commands(view) == []
+    assert "```" not in render_markdown(view)
+    assert "Repeat it" not in render_page(view)
+    (tmp_path / "run.json").write_text('{"schema_version": 1, "command": "edgekd run x"}', "utf-8")
+    assert commands(collect(tmp_path)) == ["edgekd run x"]

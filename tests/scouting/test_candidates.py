@@ -11,10 +11,10 @@ import pytest
 
 from edgekd.errors import RecipeError, UnknownNameError, UsageError
 from edgekd.models import build, zoo
-from edgekd.recipe import Network
+from edgekd.recipe import Data, Network
 from edgekd.scouting.candidates import Candidate, read_candidates
 from edgekd.scouting.priors import NONE, Prior, reduction
-from edgekd.scouting.reading import members_of, read_space, space_names
+from edgekd.scouting.reading import SIDE, members_of, read_space, space_names
 from edgekd.scouting.weighing import Weight, weigh
 
 BASES = {"published", "scaled", "fitted", "none"}
@@ -111,7 +111,7 @@ def test_sizes_that_are_asked_for_replace_the_files() -> None:
     asked = members_of("timm", (160,), 224)
     assert {m.size for m in asked} == {160}
     assert "efficientvit_m0" not in {m.name for m in asked}
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="0 pixels; expected 8 to 8,192"):
         members_of("timm", (0,), 224)
 
 
@@ -184,6 +184,10 @@ def test_a_file_of_the_users_own_is_found_and_comes_first(own: Path) -> None:
         ("networks = [{ name = 'resnet8', top1 = 300 }]", "expected a percentage"),
         ("networks = [{ name = 'resnet8' }, { name = 'resnet8' }]", "twice"),
         ("networks = [{ name = 'resnet8' }]\nsizes = [1.5]", "whole numbers"),
+        ("networks = [{ name = 'resnet8' }]\nsizes = [32, 7]", "expected a list of .* 8 to 8,192"),
+        ("networks = [{ name = 'resnet8' }]\nsizes = [8193]", "expected a list of .* 8 to 8,192"),
+        ("networks = [{ name = 'resnet8' }]\nleast = 7", "least is 7; expected 8 to 8,192"),
+        ("networks = [{ name = 'resnet8', size = 7 }]", "size is 7; expected 0, or 8 to 8,192"),
         ("networks = [{ name = 'resnet8' }]\nshares = [-1]", "shares of the data"),
         ("networks = [{ name = 'resnet8' }]\nsize = [32]", "unknown key 'size'"),
         ("networks = [", "cannot read"),
@@ -194,6 +198,17 @@ def test_a_broken_file_is_refused_by_what_is_wrong(own: Path, text: str, said: s
     (own / "mine.toml").write_text(text)
     with pytest.raises(RecipeError, match=said):
         read_candidates(["mine"], [], 32, 10)
+
+
+def test_a_side_is_bounded_as_that_of_a_recipe_is() -> None:
+    """What is scouted at a size that no training takes names a student that cannot be had."""
+    for side in (1, 7, 8, 8192, 8193):
+        try:
+            Data(size=side)
+            taken = True
+        except RecipeError:
+            taken = False
+        assert SIDE[0](side) == taken
 
 
 def test_published_figures_are_percentages_of_a_kind() -> None:

@@ -187,18 +187,23 @@ _ADVICE = [
         "the file is not a whole ONNX model. Export it again, or copy it again and compare sizes.",
     ),
     (
-        [
-            "Unsupported model IR version",
-            "opset",
-            "is not a registered function/op",
-            "No Op regist",
-        ],
+        ["is not a registered function/op", "No Op regist"],
+        "it names an operator that this release does not have: one of its maker's own, or of a "
+        "newer release. Export it with the operators of ONNX alone, or update ONNX Runtime there.",
+    ),
+    (
+        ["Unsupported model IR version", "opset"],
         "it needs a newer release than this one. Update ONNX Runtime there, or export the model "
         "with a lower opset (edgekd writes 18 unless told).",
     ),
     (
         ["NOT_IMPLEMENTED", "Could not find an implementation"],
         "this build or provider lacks one of its operators. Use another provider or precision.",
+    ),
+    (
+        ["out of bounds", "given file_length"],
+        "the second file with its weights is shorter than the model says. Copy both again and "
+        "compare sizes, or export it again.",
     ),
     (
         ["external data", "external_data", "model.onnx.data"],

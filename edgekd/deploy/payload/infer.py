@@ -16,38 +16,28 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-import numpy as np
-from pictures import UnreadableError, fit, frames, one_line, pictures
+try:
+    import numpy as np
+    from pictures import UnreadableError, fit, frames, one_line, pictures, to_input
 
-HERE = Path(__file__).resolve().parent
-Model = Callable[[Any], Any]
-
-
-def open_model(config: Dict[str, Any]) -> Model:
-    """The model, ready: from one input (1, ...) to its logits (1, K), run as it was measured."""
-    runtime = config["runtime"]
-    if runtime["affinity"] and hasattr(os, "sched_setaffinity"):
-        try:
-            os.sched_setaffinity(0, runtime["affinity"])
-        except OSError as error:
-            sys.exit(f"this machine has not the CPUs {runtime['affinity']} of config.json: {error}")
-    opened: Model = import_module("engine").open_model(HERE / config["model"], runtime)
-    return opened
+    opened = import_module("folder").opened
+except KeyboardInterrupt:
+    sys.exit(130)
+except (ImportError, SyntaxError, AttributeError) as error:
+    damaged = Path(str(getattr(error, "filename", "folder"))).stem
+    lost = error.name if isinstance(error, ImportError) else damaged
+    if lost not in ("folder", "pictures"):
+        sys.exit(f"{' '.join(str(error).split())}: python3 -m pip install -r requirements.txt")
+    sys.exit(f"infer.py: this folder is not whole: {lost}.py is missing or damaged. Copy it again.")
 
 
-def to_input(pixels: Any, how: Dict[str, Any]) -> Any:
-    """Pixels (H, W, 3) uint8 as the model takes them: (1, H, W, 3) uint8, or as floats."""
-    if how["dtype"] == "uint8":  # the file normalises by itself
-        return np.ascontiguousarray(pixels[None])
-    mean, std = np.array(how["mean"], np.float32), np.array(how["std"], np.float32)
-    values = (np.float32(pixels[None]) / np.float32(255) - mean) / std
-    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))  # (1, 3, H, W)
-
-
-def classify(model: Model, pixels: Any, how: Dict[str, Any]) -> Any:
+def classify(model: Callable[[Any], Any], pixels: Any, how: Dict[str, Any]) -> Any:
     """The probability of each class (K,), from a picture's pixels (h, w, 3) uint8."""
     logits = np.float64(model(to_input(fit(pixels, how), how))[0])
-    powers = np.exp(logits - logits.max())
+    most = logits.max()
+    if not np.isfinite(most):  # NaN, or beyond what its precision can hold
+        raise UnreadableError(f"the model answers {most}, no number; export it again, as fp32.")
+    powers = np.exp(logits - most)
     return powers / powers.sum()
 
 
@@ -55,6 +45,17 @@ def likeliest(shares: Any, labels: List[str], count: int) -> List[Dict[str, Any]
     """Classes and their probabilities, likeliest first."""
     order = np.argsort(-shares, kind="stable")[:count]
     return [{"label": labels[i], "index": int(i), "probability": float(shares[i])} for i in order]
+
+
+def tell(line: str, stream: Any) -> None:
+    """Write a line at once; where it cannot be written, the program ends."""
+    try:
+        if stream:  # it may be closed
+            print(line, file=stream, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or it fails again at the end
+        enough = isinstance(error, BrokenPipeError)  # for who reads it
+        sys.exit(0 if enough else f"the standard output cannot be written ({error.strerror}).")
 
 
 def main() -> int:
@@ -67,33 +68,32 @@ def main() -> int:
     asked = parser.parse_args()
     if (asked.camera is None) == (not asked.paths) or asked.top < 1:
         parser.error("give pictures or --camera N, one of the two; --top is 1 or more")
-    config, failed = json.loads((HERE / "config.json").read_text("utf-8")), 0
-    labels = (HERE / "labels.txt").read_text("utf-8").split("\n")[:-1]
-    model, how = open_model(config), config["input"]
+    (model, how, labels), failed = opened(), 0
     found = pictures(asked.paths, how["size"]) if asked.paths else frames(asked.camera)
     for name, pixels in found:
-        if isinstance(pixels, UnreadableError):
-            print(f"{one_line(name)}: {one_line(str(pixels))}", file=sys.stderr)
+        start = time.perf_counter()
+        try:
+            if isinstance(pixels, UnreadableError):
+                raise pixels
+            best = likeliest(classify(model, pixels, how), labels, asked.top)
+        except UnreadableError as error:
+            tell(f"{one_line(name)}: {one_line(str(error))}", sys.stderr)
             failed = 1
             continue
-        start = time.perf_counter()
-        best = likeliest(classify(model, pixels, how), labels, asked.top)
         ms = round(1000 * (time.perf_counter() - start), 3)  # resizing included, decoding not
         words = [f"{one_line(one['label'])}\t{one['probability']:.4f}" for one in best]
         line = json.dumps({"image": name, "ms": ms, "classes": best})
-        print(line if asked.json else "\t".join([one_line(name), *words]), flush=True)
+        tell(line if asked.json else "\t".join([one_line(name), *words]), sys.stdout)
     return failed
 
 
 if __name__ == "__main__":
-    streams: List[Any] = [one for one in (sys.stdout, sys.stderr) if one]  # one may be closed
+    streams: List[Any] = [one for one in (sys.stdout, sys.stderr) if one]
     for stream in streams:  # names of files and classes may be in any letters
         stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # who reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:  # of this folder something is gone, or not what it was
-        sys.exit(f"infer.py: {type(error).__name__}: {one_line(str(error))}; is this folder whole?")
+    except MemoryError:
+        sys.exit("infer.py: no memory is left for this picture.")

@@ -8,6 +8,7 @@ by Pillow where it is installed and does it as the release in config.json, and e
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from importlib import import_module
@@ -27,7 +28,7 @@ UNIT = 2.0**22  # Pillow's weights are integers, in these parts of 1
 
 
 class UnreadableError(Exception):
-    """Why a file is no picture to this program."""
+    """Why there is no answer to a picture."""
 
 
 class Cut(np.ndarray):
@@ -51,7 +52,8 @@ def pictures(paths: Sequence[Path], size: Sequence[int]) -> Iterator[Tuple[str, 
             yield str(file), error
             continue
         except Exception as error:  # damaged files make numpy and Pillow raise nearly anything
-            yield str(file), UnreadableError(f"{type(error).__name__}: {error}")
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            yield str(file), UnreadableError(f"cannot be read as a picture ({why}).")
             continue
         for number, pixels in enumerate(found):
             yield f"{file}[{number}]" if len(found) > 1 else str(file), pixels
@@ -89,6 +91,15 @@ def fit(pixels: Any, how: Dict[str, Any]) -> Any:
         whole = np.pad(whole, [*((each // 2, each - each // 2) for each in spare), (0, 0)])
     top, left = round(max(0, h - height) / 2), round(max(0, w - width) / 2)
     return whole[top : top + height, left : left + width]
+
+
+def to_input(pixels: Any, how: Dict[str, Any]) -> Any:
+    """Pixels (H, W, 3) uint8 as the model takes them: (1, H, W, 3) uint8, or as floats."""
+    if how["dtype"] == "uint8":  # the file normalises by itself
+        return np.ascontiguousarray(pixels[None])
+    mean, std = np.array(how["mean"], np.float32), np.array(how["std"], np.float32)
+    values = (np.float32(pixels[None]) / np.float32(255) - mean) / std
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))  # (1, 3, H, W)
 
 
 def resize(pixels: Any, height: int, width: int, filter_name: str, release: str) -> Any:
@@ -154,7 +165,7 @@ def _kernel(x: Any, filter_name: str) -> Any:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     """The files that are named, and those in the folders that are; a folder without is itself."""
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(str(path)):  # noqa: PTH112 - Path's raises where a name is too long
             yield path
             continue
         named = (file for file in path.rglob("*") if file.suffix.lower() in ENDINGS)
@@ -165,10 +176,14 @@ def _read(file: Path, size: Sequence[int]) -> List[Any]:
     """The pictures of a file, one at least."""
     if file.is_dir():
         raise UnreadableError(f"no pictures in it ({' '.join(ENDINGS)}).")
-    if file.exists() and not file.is_file():
+    if not file.exists():
+        expected = f"a picture ({' '.join(ENDINGS)}), or a folder of them"
+        raise UnreadableError(f"there is no such file or folder; expected {expected}.")
+    if not file.is_file():
         raise UnreadableError("a device or a pipe, which may never end.")
     if file.suffix.lower() == ".npy":
-        return _ready(np.load(str(file), allow_pickle=False), size)
+        with np.errstate(over="ignore"):  # mapped, as its head can claim more than it or memory has
+            return _ready(np.load(str(file), mmap_mode="r", allow_pickle=False), size)
     data = file.read_bytes()
     head = PPM.match(data)
     pixels = _decoded(file) if head is None else _unpacked(data, head)
@@ -198,7 +213,7 @@ def _ready(found: Any, size: Sequence[int]) -> List[Any]:
         raise UnreadableError(f"pictures of {tall}x{wide}; the model takes {height}x{width}.")
     if not len(several):
         raise UnreadableError("an array of no pictures.")
-    return [one.view(Cut) for one in several]
+    return [one.view(Cut) for one in np.array(several)]  # in memory: a mapped file can be cut short
 
 
 def _decoded(file: Path) -> Any:

@@ -104,7 +104,7 @@ def _accomplish(mission: Mission, splits: Splits, teacher: Backbone) -> dict[str
     if ground is not None and ending.state == "holds":
         gain = _proved(ground, ending)
     else:
-        withdraw(task.out)
+        withdraw(task)
     return _summed(task, ending, gain)
 
 
@@ -133,7 +133,7 @@ def _recall(mission: Mission) -> Callable[[], None]:
     if other:
         task.decisions = []
     task.earlier |= {ASKED: question, PUBLISHED: before.get(PUBLISHED)}
-    return partial(withdraw, task.out) if other else _nothing
+    return partial(withdraw, task) if other else _nothing
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from edgekd.artifact import MANIFEST
 from edgekd.errors import UsageError
 from edgekd.files import sha256
-from edgekd.flow.running import PROFILE, SUMMARY
+from edgekd.flow.running import PROFILE, SUMMARY, Run
 from edgekd.schema import RUN
 from edgekd.watching import Watch
 
@@ -47,10 +47,20 @@ def check_place(out: Path) -> None:
         )
 
 
-def withdraw(out: Path) -> None:
-    """Leave nothing that looks accepted: it was, under another budget, and lies in its folder."""
+def withdraw(task: Run) -> None:
+    """Leave nothing that looks accepted: it was, under another budget, and lies in its folder.
+
+    It is said which one, unless all is to be thrown away.
+    """
+    out = task.out
     if _is_ours(out) and (out / ARTIFACT).is_dir():
+        kept = _kept(out)
         shutil.rmtree(out / ARTIFACT)
+        if not task.restart:
+            attempt = f"; its attempt is kept in {kept}" if kept else ""
+            task.watch.say(
+                f"{out / ARTIFACT} is taken away until the present budget holds{attempt}"
+            )
     if _is_mission(out):
         for name in (PROFILE, SAMPLES):
             (out / name).unlink(missing_ok=True)
@@ -87,5 +97,11 @@ def _is_ours(out: Path) -> bool:
         return True
     if place.is_symlink() or not (place / MANIFEST).is_file():
         return False
-    known = {sha256(file) for file in out.glob(f"*/onnx-*/{MANIFEST}")}
-    return sha256(place / MANIFEST) in known | {summary_in(out).get(PUBLISHED)}
+    return sha256(place / MANIFEST) == summary_in(out).get(PUBLISHED) or _kept(out) is not None
+
+
+def _kept(out: Path) -> Path | None:
+    """The folder of the export that the copy was made of, if it is there."""
+    found = sha256(out / ARTIFACT / MANIFEST)
+    files = sorted(out.glob(f"*/onnx-*/{MANIFEST}"))
+    return next((file.parents[1] for file in files if sha256(file) == found), None)

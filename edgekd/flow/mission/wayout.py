@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgekd.budget import LATENCY, METRICS, Budget, Clause, Ruling, bad_end, shown
+from edgekd.flow.mission import worth
 from edgekd.flow.mission.plans import Attempt, Decision
 from edgekd.flow.mission.scouted import (
     Factors,
@@ -52,6 +53,8 @@ def ways_out(budget: Budget, attempts: Sequence[Attempt], students: Sequence[Stu
     ways = [way for attempt in attempts for way in _relaxed(attempt)]
     tried = {attempt.plan.student for attempt in attempts}
     left = [student for student in students if (student.network, student.size) not in tried]
+    if best is not None and _hopeless(best):
+        left = []  # whoever keeps the other bounds, these images do not show it
     unsure = best is not None and bool(budget.worth)
     ways += _untried(budget, left, factors_of(attempts, students), unsure=unsure)
     unique = {way.change: way for way in sorted(ways, key=lambda way: way.cost, reverse=True)}
@@ -62,8 +65,13 @@ def ways_out(budget: Budget, attempts: Sequence[Attempt], students: Sequence[Stu
 
 
 def not_tried(ended: Decision, attempts: Sequence[Attempt]) -> list[Way]:
-    """What the same command could do with more attempts, or with longer ones."""
+    """What the same command could do with more attempts, or with longer ones.
+
+    Neither helps where these images cannot show a bound whoever is trained: more of them do.
+    """
     ways, best = [], best_of(attempts)
+    if best is not None and _hopeless(best):
+        return [] if best.cost_short else list(_enough_images(best))
     if ended.untried:
         more = len(attempts) + min(ended.untried, max(len(attempts), 1))
         because = f"{students_that_fit(ended.untried)} not tried"
@@ -148,6 +156,27 @@ def _over(budget: Budget, form: Form, factors: Factors) -> Iterator[tuple[Clause
             yield clause, value
 
 
+def _hopeless(best: Attempt) -> list[Clause]:
+    """The bounds on accuracy that its images could not show if it were right on all of them."""
+    if best.validation is None:
+        return []
+    short = [ruling.clause for ruling in best.worth_short]
+    return [clause for clause in short if not worth.could_hold(clause, best.validation)]
+
+
+def _enough_images(best: Attempt) -> Iterator[Way]:
+    """So many that they could show each bound; none where no number could."""
+    hopeless, count = _hopeless(best), (best.validation or {})["n"]
+    needs = [worth.images_needed(worth.room_of(clause), count) for clause in hopeless]
+    if all(needs):
+        bounds = " and ".join(clause.text for clause in hopeless)
+        yield Way(
+            f"give at least {max(needs):,} validation images in place of {count:,}, and as many "
+            "test images",
+            f"{count:,} cannot show {bounds}, even where every answer is right",
+        )
+
+
 def _more_images(best: Attempt) -> Iterator[Way]:
     """Where the value itself is within, more images would show it."""
     count = (best.validation or {}).get("n")
@@ -155,6 +184,8 @@ def _more_images(best: Attempt) -> Iterator[Way]:
         figure, bound = ruling.figure, ruling.clause.bound
         end = bad_end(ruling.clause, figure)
         if ruling.state != "open" or count is None or figure.value is None or end is None:
+            continue
+        if ruling.clause in _hopeless(best):
             continue
         room = abs(bound - figure.value)
         if _inside(ruling) and room:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.artifact import Artifact
-from edgekd.budget import Budget, Clause, Figure
+from edgekd.budget import Budget, Clause, Figure, rule
 from edgekd.files import read_json, write_json
 from edgekd.intervals import Interval, paired_difference, wilson
 from edgekd.loading import Splits, eval_loader
@@ -19,6 +19,16 @@ from edgekd.trainer import evaluate
 from edgekd.trainer.collective import device
 
 ANSWERS = "answers-validation.json"
+LUCK = {
+    "top1": ("right", "no student can be shown to hold"),
+    "top1_drop": (
+        "the teacher's",
+        "only a student that is better than its teacher by more than the interval can be shown to "
+        "hold",
+    ),
+}
+"""Of each metric, answers that leave nothing to be wished, and who can be shown to hold where not
+even they are enough."""
 
 
 def confidence_of(number: int) -> float:
@@ -101,8 +111,28 @@ def teacher_answers(teacher: Artifact, splits: Splits, data: Data) -> list[int]:
     return [int(value) for value in found]
 
 
+def could_hold(clause: Clause, judged: Mapping[str, Any]) -> bool:
+    """Whether a first attempt could be shown to keep a bound if it were right on every image.
+
+    Args:
+        clause: on accuracy.
+        judged: what :func:`summary` says of anyone, of the same images and the same teacher.
+    """
+    n, teacher = judged["n"], round(judged["teacher"] * judged["n"])
+    best = figures(Tally(n, n, teacher, 0, n - teacher))
+    return rule(clause, best[clause.metric]).state == "holds"
+
+
+def room_of(clause: Clause) -> float:
+    """The share of the images that may be wrong: of all, or of those the teacher is right on."""
+    return clause.bound if clause.metric == "top1_drop" else 1 - clause.bound
+
+
 def images_needed(drop: float, images: int, confidence: float = 0.95) -> int:
     """How many images could show a drop of at most so much if every answer were the teacher's.
+
+    As many show a top-1 of at least ``1 - drop`` if every answer is right: of n equal answers
+    Wilson's interval and Tango's say the same.
 
     Returns:
         0 where there are enough.
@@ -118,40 +148,36 @@ def check_shown(budget: Budget, images: int, attempts: int) -> str:
     """A warning where there are so few validation images that only luck could show the accuracy.
 
     Args:
-        budget: a bound on ``top1_drop`` takes images.
+        budget: a bound on accuracy takes images.
         images: for validation.
         attempts: there may be so many, and each is judged with a wider interval than the last.
     """
+    found = []
     for clause in budget.worth:
-        if clause.metric != "top1_drop":
+        room, (perfect, better) = room_of(clause), LUCK[clause.metric]
+        if not room:
+            cannot = f"no number of validation images can show {clause.text}"
+            found.append(f"{cannot} where every answer is {perfect}: {better}")
             continue
-        if not clause.bound:
-            return (
-                f"no number of validation images can show {clause.text} where every answer is the "
-                "teacher's: only a student that is better than its teacher by more than the "
-                "interval can be shown to hold"
-            )
-        needs = [
-            images_needed(clause.bound, images, confidence_of(number + 1))
-            for number in range(attempts)
-        ]
+        levels = [confidence_of(number + 1) for number in range(attempts)]
+        needs = [images_needed(room, images, level) for level in levels]
         if any(needs):
-            return _too_few(clause, images, needs)
-    return ""
+            found.append(_too_few(clause, images, needs))
+    return "; and ".join(found)
 
 
 def _too_few(clause: Clause, images: int, needs: Sequence[int]) -> str:
     """Args: needs: images that each attempt would take, 0 where there are enough."""
     enough = sum(not needed for needed in needs)
     cannot = f"{images} validation images cannot show {clause.text}"
-    better = "only a student that is better than its teacher can be shown to hold"
+    perfect, better = LUCK[clause.metric]
     if not enough:
         more = f", and {max(needs)} for the last of {len(needs)} attempts" if len(needs) > 1 else ""
-        same = "even where every answer is the teacher's"
+        same = f"even where every answer is {perfect}"
         return f"{cannot} {same}: it takes {needs[0]}{more}; {better}"
     return (
-        f"{cannot} after attempt {enough} of {len(needs)}, even where every answer is the "
-        f"teacher's, as each is judged with a wider interval than the one before: it takes "
+        f"{cannot} after attempt {enough} of {len(needs)}, even where every answer is "
+        f"{perfect}, as each is judged with a wider interval than the one before: it takes "
         f"{needs[enough]} for the next and {max(needs)} for the last; there, {better}"
     )
 

@@ -401,7 +401,7 @@ def test_what_somebody_else_left_there_stays(
     with pytest.raises(UsageError, match="which no run with a budget left there"):
         go(tmp_path / "run", HOLDS)
     assert [f for f in (tmp_path / "run").rglob("*") if f.is_file()] == [file]
-    owning.withdraw(tmp_path / "run")
+    owning.withdraw(Run(RECIPE, tmp_path / "run"))
     assert file.read_text() == "mine"
     assert asked == []
 
@@ -430,10 +430,14 @@ def test_another_question_takes_back_what_was_accepted_when_it_begins(
         raise DeviceError("the link is gone")
 
     monkeypatch.setattr(accomplishing, "scout", begun)
+    heard = Heard()
     with pytest.raises(DeviceError):
-        go(run, HOLDS, space=("resnet8",))
+        go(run, HOLDS, heard, space=("resnet8",))
     assert not (run / "artifact").exists()
     assert not (run / "profile.json").exists()
+    (kept,) = run.glob("resnet14-8px-1ep")
+    said = f"artifact is taken away until the present budget holds; its attempt is kept in {kept}"
+    assert [line for line in heard.said if "taken away" in line] == [f"{run}/{said}"]
     assert summary_of(run)["decisions"] == ["2 candidates on local"]
 
 

@@ -19,6 +19,7 @@ from edgekd.flow.mission.steadiness import brief
 from edgekd.flow.mission.teachers import excused
 from edgekd.flow.mission.verdict import Ending
 from edgekd.flow.mission.wayout import best_of, times_missed, ways_out
+from edgekd.intervals import wilson
 from edgekd.recipe import Profile
 from tests.flow.mission.figures import auto, row, table, tried
 
@@ -33,7 +34,7 @@ WRONG = tried(
 )
 VAGUE = replace(
     tried(BUDGET, PLAN, {"p95": (20.0, 19.0, 21.0), "top1_drop": (0.005, -0.005, 0.015)}),
-    validation={"n": 1000},
+    validation={"n": 1000, "teacher": 0.9},
 )
 
 
@@ -191,7 +192,67 @@ def test_too_few_images_are_said_beforehand() -> None:
     some = worth.check_shown(budget, 600, 6)
     assert "600 validation images cannot show top1_drop<=1% after attempt 2 of 6" in some
     assert worth.check_shown(budget, 991, 6) == ""
-    assert worth.check_shown(Budget.parse("top1>=90%"), 10, 6) == ""
+    assert worth.check_shown(Budget.parse("top1>=90%"), 35, 1) == ""
+    right = worth.check_shown(Budget.parse("top1>=90%"), 34, 1)
+    assert right == (
+        "34 validation images cannot show top1>=90% even where every answer is right: it takes "
+        "35; no student can be shown to hold"
+    )
+    both = worth.check_shown(Budget.parse("top1>=100%, top1_drop<=1%"), 30, 1)
+    assert both.startswith("no number of validation images can show top1>=100% where every answer")
+    assert "; and 30 validation images cannot show top1_drop<=1%" in both
+
+
+@pytest.mark.parametrize("percent", [50, 80, 90, 95, 99, 99.9])
+def test_so_many_images_as_are_asked_for_could_show_a_top1(percent: float) -> None:
+    (clause,) = Budget.parse(f"top1>={percent}%").clauses
+    needed = worth.images_needed(worth.room_of(clause), 1)
+    assert wilson(needed, needed).lo >= clause.bound > wilson(needed - 1, needed - 1).lo
+
+
+def judged(text: str, top1: float, ms: float = 20.0, n: int = 30, teacher: float = 1.0) -> Ending:
+    """One attempt against a budget of 30 ms and a bound on accuracy, and two students left."""
+    budget, right = Budget.parse(f"p95<=30ms, {text}"), round(top1 * n)
+    kept = round(teacher * n)
+    tally = worth.Tally(n, right, kept, max(kept - right, 0), max(right - kept, 0))
+    ends = {name: (f.value, f.lo, f.hi) for name, f in worth.figures(tally).items()}
+    attempt = tried(budget, PLAN, {"p95": (ms, 0.98 * ms, 1.02 * ms), **ends})  # type: ignore[dict-item]
+    attempt = replace(attempt, validation=worth.summary(tally, 0.95))
+    left = Decision(None, "the one attempt is used, and 2 were not tried", True, 2)
+    return Ending(budget, "pi5", [Outcome(attempt)], STUDENTS, left)
+
+
+@pytest.mark.parametrize("top1", [29 / 30, 1.0])
+def test_what_no_training_can_show_asks_for_images_alone(top1: float) -> None:
+    found = judged("top1>=99%", top1)
+    assert found.sentence.endswith(
+        "the cheapest way out is to give at least 381 validation images in place of 30, and as "
+        "many test images"
+    )
+    first, *others = map(str, found.way_out)
+    assert "30 cannot show top1>=99%, even where every answer is right" in first
+    assert others
+    assert all(way.startswith("allow top1>=") for way in others)
+
+
+def test_a_drop_that_no_training_can_show_asks_for_images_too() -> None:
+    assert judged("top1_drop<=1%", 0.9).way_out[0].change.startswith("give at least 381 validation")
+    # a student that is better than so bad a teacher can be shown to lose nothing
+    assert judged("top1_drop<=1%", 0.5, teacher=0.5).way_out[1].change.startswith("train longer")
+
+
+def test_where_no_number_of_images_would_do_none_is_asked_for() -> None:
+    ways = [way.change for way in judged("top1>=100%", 1.0).way_out]
+    assert ways
+    assert all(way.startswith("allow top1>=") for way in ways)
+    slow = [way.change for way in judged("top1>=99%", 1.0, ms=40.0).way_out]
+    assert slow
+    assert all("p95<=" in way and "top1>=" in way for way in slow)
+
+
+def test_where_training_could_show_it_longer_is_a_way_out() -> None:
+    ways = [way.change for way in judged("top1>=80%", 0.8).way_out]
+    assert ways[:2] == ["give --attempts 2", "train longer, with --epochs 20"]
 
 
 # ---- how long ----
