@@ -153,8 +153,13 @@ def create(path: Path, manifest: Mapping[str, Any]) -> Iterator[Path]:
         }
         flush(draft)
         (path / MANIFEST).unlink(missing_ok=True)
-        for name in files:
-            (draft / name).replace(path / name)
-        stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        head = {**schema.MANIFEST.head, "created": stamp, "files": files}
-        write_json(path / MANIFEST, head | dict(manifest))
+        try:
+            for name in files:
+                (draft / name).replace(path / name)
+            stamp = datetime.now(UTC).isoformat(timespec="seconds")
+            head = {**schema.MANIFEST.head, "created": stamp, "files": files}
+            write_json(path / MANIFEST, head | dict(manifest))
+        except BaseException:  # else nothing would tell them from files of others
+            for name in files:
+                (path / name).unlink(missing_ok=True)
+            raise

@@ -121,7 +121,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, blocked: str, r
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     before = entries(tmp_path)
-    message = rf"cannot write {tmp_path / blocked}: ({reason})\. Choose another place"
+    message = rf"cannot write {tmp_path / blocked}: ({reason})\. Free some space, make it"
     with pytest.raises(UsageError, match=message):
         write_text(tmp_path / blocked, "x")
     assert entries(tmp_path) == before

@@ -44,11 +44,11 @@ def folder(rest: str) -> Source:
 
     A folder's ``train`` part is divided further; ``test`` is used once, at the end. Where there
     is ``val`` and no ``test``, ``val`` is kept for the end and validation images are held out of
-    ``train``: what an epoch was chosen on says little. Of two files of one name in a tar the later
-    one counts, as it does where the tar is unpacked: else it could be in training and in the test.
+    ``train``: what an epoch was chosen on says little.
 
     Raises:
-        DataError: nothing there, no images, an empty class, other classes in test than in train.
+        DataError: nothing there, no images, an empty class, other classes in test than in train,
+            a tar with two files of one name.
     """
     root = Path(rest)
     try:

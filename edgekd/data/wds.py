@@ -34,8 +34,8 @@ _PART = {
     "required": ["filenames", "shard_lengths"],
     "properties": {
         "filenames": {"type": "array", "items": {"type": "string"}},
-        "shard_lengths": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "num_samples": {"type": "integer"},
+        "shard_lengths": {"type": "array", "items": {"type": "number", "minimum": 0}},
+        "num_samples": {"type": "number"},
         "alt_label": {"type": ["string", "null"]},
     },
 }
@@ -119,7 +119,7 @@ class _Shards:
     @classmethod
     def read(cls, root: Path, name: str, table: Mapping[str, Any]) -> _Shards:
         files = tuple(root / file for file in table["filenames"])
-        lengths = tuple(table["shard_lengths"])
+        lengths = tuple(map(int, table["shard_lengths"]))
         total, label = table.get("num_samples", sum(lengths)), table.get("alt_label", "")
         if len(files) != len(lengths) or sum(lengths) != total or not total:
             raise DataError(

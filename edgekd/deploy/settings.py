@@ -19,6 +19,8 @@ SCHEMA_VERSION = 1
 NAME = "config.json"
 LABELS = "labels.txt"
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos")
+AS_BICUBIC = ("box", "hamming", "nearest-exact", "random")
+"""What timm and torchvision know besides; edgekd resizes for these as for bicubic."""
 CPU = "CPUExecutionProvider"
 
 
@@ -47,7 +49,7 @@ def _input(artifact: Artifact) -> dict[str, Any]:
         dtype, filter_name = str(section["dtype"]), str(section["interpolation"])
         height, width = map(int, section["size"])
         share = float(section["crop_pct"])
-        if filter_name not in FILTERS:
+        if filter_name not in (*FILTERS, *AS_BICUBIC):
             known = ", ".join(FILTERS)
             raise ValueError(f"interpolation is {cut(filter_name)!r}, expected one of {known}")
         if not 0.01 <= share <= 100:
@@ -56,7 +58,7 @@ def _input(artifact: Artifact) -> dict[str, Any]:
             "dtype": dtype,
             "layout": str(section["layout"]),
             "size": [height, width],
-            "interpolation": filter_name,
+            "interpolation": filter_name if filter_name in FILTERS else "bicubic",
             "crop_pct": share,
             "pillow": version("pillow"),  # which prepared the images; releases differ
         }

@@ -72,15 +72,14 @@ def configured(name: str) -> bool:
 def _options(name: str) -> dict[str, str]:
     """What ``ssh -G`` prints, by keyword; nothing where there is no ssh."""
     table = {"hostname": name.lower()}
-    with tempfile.TemporaryFile() as said:
-        try:
-            ended = carry(["ssh", "-G", "--", name], None, said, ASKING_S)
-        except OSError:
-            return table
-        if ended.late:
-            return table
-        said.seek(0)
-        text = os.fsdecode(said.read())  # a name may be no text, as arguments may be
+    try:
+        with tempfile.TemporaryFile() as said:
+            if carry(["ssh", "-G", "--", name], None, said, ASKING_S).late:
+                return table
+            said.seek(0)
+            text = os.fsdecode(said.read())  # a name may be no text, as arguments may be
+    except OSError:
+        return table
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         table[key] = value if key == "hostname" else f"{table.get(key, '')} {value}"

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import edgekd
 from edgekd import plugins
-from edgekd.artifact import Artifact, check_room, create, is_artifact, read_manifest
+from edgekd.artifact import Artifact, create, is_artifact, read_manifest
 from edgekd.cards import write_card
 from edgekd.data import Images
 from edgekd.errors import GateError, UsageError
@@ -98,7 +98,6 @@ def export_backbone(
             f"{out} holds a trained network; an export there would replace its manifest. "
             "Choose another folder with --output."
         )
-    check_room(out)
     with private_folder(out) as scratch:
         try:
             with writing(out):

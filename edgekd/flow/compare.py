@@ -80,6 +80,7 @@ def compare(asked: Comparison) -> dict[str, Any]:
 
 def _compare(asked: Comparison) -> dict[str, Any]:
     COMPARE.found(asked.out / SUMMARY)  # which a newer edgekd's is refused by
+    report.check_place(asked.out)
     check_recipes(asked.recipes, asked.seeds)
     _check_folders(list(asked.recipes))
     splits = open_splits(asked.shared.data)
@@ -235,7 +236,6 @@ def _summary(
     seeds = [run.seed for run in runs[ALONE]]
     known = _job(asked, ALONE, 0).fingerprint(teacher_of(shared, splits.labels), splits)
     looks = looks_at(asked.out / SUMMARY, seeds, known)
-    place = [look["seeds"] for look in looks].index(seeds)
     right = {text: right_of(several, "validation") for text, several in runs.items()}
     return {
         "kind": "compare",
@@ -259,7 +259,7 @@ def _summary(
         "methods": methods,
         **asked_teacher,
         "looks": looks,
-        "winner": winner_of(methods, right, [len(look["seeds"]) for look in looks[: place + 1]]),
+        "winner": winner_of(methods, right, [len(look["seeds"]) for look in looks]),
     }
 
 

@@ -32,7 +32,7 @@ def winner_of(
         methods: as :func:`edgekd.flow.compare_figures.figures_of` has them.
         right: (S, N) of each method, where it was right on the validation images; None where that
             was not kept.
-        looks: the number of seeds at each look, up to the one at these very seeds.
+        looks: the number of seeds at each look, this one's last.
     """
     error = ERROR / 2 ** (len(looks) - 1)
     method, sentence = _winner([m for m in methods if not m["failed"]], right, error)
@@ -49,10 +49,9 @@ def winner_of(
 
 
 def looks_at(file: Path, seeds: Sequence[int], known: str) -> list[Figures]:
-    """Which seeds a result was written for, in the order in which each was first seen.
+    """Which seeds a result was written for, in the order of writing; these ones last.
 
-    Who looks again at the same seeds sees what was seen before, at the error it was seen with: that
-    is no new look, and its place is that of the first one.
+    The same seeds twice in a row, as where a command is given again, are one look.
 
     Args:
         file: what an earlier sitting wrote; need not be there.
@@ -62,7 +61,7 @@ def looks_at(file: Path, seeds: Sequence[int], known: str) -> list[Figures]:
     """
     found = [look for look in _written(file) if _seeds(look, known)]
     this = {"seeds": list(seeds), "fingerprint": known}
-    return found if any(_seeds(look, known) == list(seeds) for look in found) else [*found, this]
+    return found if found and _seeds(found[-1], known) == list(seeds) else [*found, this]
 
 
 def _written(file: Path) -> list[Any]:

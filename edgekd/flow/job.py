@@ -96,7 +96,7 @@ class Job:
         Raises:
             UsageError: it holds some.
         """
-        if not self.discards and not (self.out / METRICS).parent.is_dir():
+        if not (self.out / METRICS).parent.is_dir():
             artifact.check_room(self.out)
 
     @property
@@ -153,8 +153,10 @@ class Job:
             return False
         found = Artifact.open(self.out)
         if found.manifest.get("fingerprint") != known:
-            made = found.manifest["recipe"] if found.manifest["role"] == self.role else {}
-            apart = changed(self.role, made, hidden(self.recipe.to_dict()))
+            apart = ""
+            if found.manifest["role"] == self.role:
+                asked = hidden(self.recipe.to_dict())
+                apart = changed(self.role, found.manifest["recipe"], asked)
             raise UsageError(
                 f"{self.out} holds a finished {found.manifest['role']} of another recipe or other "
                 f"data, or of an edgekd that told trainings apart otherwise.{apart} Choose another "

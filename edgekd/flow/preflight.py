@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from edgekd import report
 from edgekd.errors import UsageError
 from edgekd.export import check_enough, check_opset
 from edgekd.files import check_folder
@@ -40,6 +41,7 @@ def check_stages(recipe: Recipe, out: Path) -> Splits:
         UsageError: as :func:`check_run`.
     """
     check_folder(out)
+    report.check_place(out)
     check_table(recipe.method)
     if check_peer(recipe):
         raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")

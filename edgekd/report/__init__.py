@@ -8,11 +8,11 @@ from edgekd.claims import claim_name
 from edgekd.files import write_text
 from edgekd.report.collect import collect
 from edgekd.report.page import render_page
-from edgekd.report.replacing import check_replaceable
+from edgekd.report.replacing import check_place, check_replaceable
 from edgekd.report.view import ArtifactView, Result, RunView, Training
 from edgekd.report.words import render_json, render_markdown
 
-__all__ = ["ArtifactView", "Result", "RunView", "Training", "collect", "write"]
+__all__ = ["ArtifactView", "Result", "RunView", "Training", "check_place", "collect", "write"]
 
 
 def write(folder: Path, out_dir: Path | None = None) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from edgekd.report.reading import readable, there
 from edgekd.report.words import heading
 
 EXPECTED = "Expected nothing there, or an older report."
-REMEDY = "Move it away, or choose another place for the report (--output)."
+REMEDY = "Move it away, or choose another place with edgekd report --output."
 MOST = 2**20
 """Bytes of a file's beginning, in which a report says what it is."""
 
@@ -27,6 +27,15 @@ _DATA = re.compile(
 )
 
 
+def check_place(folder: Path) -> None:
+    """Refuse, before the work that is reported, a folder that no report could be written into.
+
+    Raises:
+        UsageError: as :func:`check_replaceable`.
+    """
+    check_replaceable(folder / "report.html", folder / "report.md", folder / "report.json", "")
+
+
 def check_replaceable(page: Path, summary: Path, data: Path, new: str) -> None:
     """Refuse, before any is written, to put a report's files in the place of other ones.
 
@@ -37,20 +46,22 @@ def check_replaceable(page: Path, summary: Path, data: Path, new: str) -> None:
         page: where the HTML goes.
         summary: where the Markdown goes.
         data: where the JSON goes.
-        new: the Markdown that is to be written.
+        new: the Markdown that is to be written; empty where that is not known yet.
 
     Raises:
         UsageError: there is something else than a report, or it cannot be read.
     """
     begins = {file: _beginning(file) for file in (page, summary, data)}
     shown, said = _PAGE.search(begins[page] or ""), _DATA.match(begins[data] or "")
-    firsts = {_first(new)}
+    firsts = {_first(new)} - {""}
     if shown:
         firsts.add(_first(heading(html.unescape(shown[1]))))
     if said:
         with suppress(ValueError):  # somebody has changed it
             firsts.add(_first(heading(json.loads(said[1], strict=False))))
-    ours = {page: shown, summary: _first(begins[summary] or "") in firsts, data: said}
+    first = _first(begins[summary] or "")
+    titled = first in firsts if firsts else first.startswith(heading(""))
+    ours = {page: shown, summary: titled, data: said}
     for file, begin in begins.items():
         if begin is not None and not ours[file]:
             raise UsageError(

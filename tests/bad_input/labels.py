@@ -86,7 +86,7 @@ CASES: Cases = {
     "one image a class": (
         lambda p: p.teach(p.pictures(cat=9, dog=1)),
         2,
-        ["'dog' has 1 image", "at least 3"],
+        ["'dog' has one image", "at least 3"],
     ),
     "classes of which one is in test alone": (
         halves(("test/cat", "test/cow")),

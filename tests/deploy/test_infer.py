@@ -6,6 +6,7 @@ import ast
 import ctypes
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -132,7 +133,7 @@ def test_a_folder_that_was_changed_is_told_in_a_line(
 
 
 @pytest.mark.parametrize("name", ["pictures.py", "folder.py"])
-@pytest.mark.parametrize("content", [None, b"", b"def f("])
+@pytest.mark.parametrize("content", [None, b"", b"def f(", bytes(9)])
 def test_a_program_that_is_not_there_or_not_whole_is_named(
     name: str, content: bytes | None, exports: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -141,8 +142,12 @@ def test_a_program_that_is_not_there_or_not_whole_is_named(
     if content is not None:
         (made.path / name).write_bytes(content)
     done = infer(sys.executable, made.path, "x")
-    said = f"infer.py: this folder is not whole: {name} is missing or damaged. Copy it again.\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        rf"infer\.py: this folder is not whole: ({name}|folder\.py or pictures\.py) is missing or "
+        r"damaged\. Copy it again\.\n",
+        done.stderr,
+    )
 
 
 def test_without_numpy_it_says_what_to_install(exports: dict[str, Path], tmp_path: Path) -> None:
@@ -308,8 +313,8 @@ def test_a_camera(
         ("runtime", "provider", "CUDAExecutionProvider", "has no CUDAExecutionProvider, only"),
         ("runtime", "affinity", [4000], "this machine has not the CPUs [4000] of config.json ("),
         ("runtime", "affinity", ["a"], 'config.json has runtime.affinity ["a"]; expected a list'),
-        ("runtime", "threads", "x", 'config.json has runtime.threads "x"; expected 1 to 1024'),
-        ("runtime", "threads", 100000, "config.json has runtime.threads 100000; expected 1 to"),
+        ("runtime", "threads", "x", 'config.json has runtime.threads "x"; expected 0 to 1024'),
+        ("runtime", "threads", 100000, "config.json has runtime.threads 100000; expected 0 to"),
         ("runtime", "spinning", None, "config.json has runtime.spinning null; expected true or"),
         ("input", "size", [9, 9], "model.onnx does not take uint8 (1, 9, 9, 3), as config.json"),
         ("input", "size", "x", 'config.json has input.size "x"; expected height and width'),

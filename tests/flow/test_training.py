@@ -81,11 +81,11 @@ def test_another_training_is_told_by_what_differs(
 
 def test_files_of_others_are_not_replaced(recipe: Make, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("# my own")
-    with pytest.raises(UsageError, match=r"holds recipe\.toml, but no manifest.json"):
-        distill(recipe(), tmp_path)
+    for restart in (False, True):
+        with pytest.raises(UsageError, match=r"holds recipe\.toml, but no manifest.json"):
+            distill(recipe(), tmp_path, restart=restart)
     assert (tmp_path / "recipe.toml").read_text() == "# my own"
     assert list(tmp_path.iterdir()) == [tmp_path / "recipe.toml"]
-    distill(recipe(), tmp_path, restart=True)
 
 
 CARELESS = ["data.workers=0", "train.log_steps=1", "train.checkpoint_minutes=0"]

@@ -150,7 +150,7 @@ def _protocol(data: bytes, folder: Path) -> None:
     said.write_bytes(rest if task else data)
     told: list[Event] = []
     with said.open("rb") as pipe, Path(os.devnull).open("rb") as nothing:
-        process = cast("Any", SimpleNamespace(stdout=pipe))
+        process = cast("Any", SimpleNamespace(stdout=pipe, poll=lambda: None))
         device = cast("Device", _Speaker(lambda: _lines(process, nothing.fileno())))
         following = Following(device, ["agent"], "job.json", 60.0, 0.0, told.append, task)
         try:

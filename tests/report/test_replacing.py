@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from edgekd.errors import UsageError
-from edgekd.report import write
+from edgekd.report import check_place, write
 
 NAMES = ("report.html", "report.md", "report.json")
 OWN = {
@@ -101,3 +102,21 @@ def test_a_page_that_was_linked_to_stays_where_it_is(folder: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="is no report"):
         write(folder)
     assert (folder / "report.html").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "refused"),
+    [
+        ("report.md", "# my notes\n", True),
+        ("report.md", "## of an earlier run, whose page was deleted\n", False),
+        ("report.html", "my page", True),
+        ("report.json", "{}", True),
+    ],
+)
+def test_a_place_is_looked_at_before_the_work(
+    name: str, text: str, refused: bool, tmp_path: Path
+) -> None:
+    check_place(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match="no report of edgekd") if refused else nullcontext():
+        check_place(tmp_path)

@@ -153,7 +153,7 @@ RULES: List[Rule] = [
     ("runtime.provider", "a name", lambda v: isinstance(v, str)),
     (
         "runtime.threads",
-        f"1 to {MOST_THREADS}, or null for the runtime's own",
+        f"0 to {MOST_THREADS}, or null for the runtime's own",
         lambda v: v is None or _whole(v, MOST_THREADS),
     ),
     ("runtime.spinning", "true or false", lambda v: isinstance(v, bool)),

@@ -23,12 +23,12 @@ try:
     opened = import_module("folder").opened
 except KeyboardInterrupt:
     sys.exit(130)
-except (ImportError, SyntaxError, AttributeError) as error:
-    damaged = Path(str(getattr(error, "filename", "folder"))).stem
-    lost = error.name if isinstance(error, ImportError) else damaged
-    if lost not in ("folder", "pictures"):
+except (ImportError, SyntaxError, AttributeError, ValueError) as error:  # of bytes that are NUL
+    lost = getattr(error, "name" if isinstance(error, ImportError) else "filename", None)
+    if isinstance(error, ImportError) and lost not in ("folder", "pictures"):
         sys.exit(f"{' '.join(str(error).split())}: python3 -m pip install -r requirements.txt")
-    sys.exit(f"infer.py: this folder is not whole: {lost}.py is missing or damaged. Copy it again.")
+    which = f"{Path(lost).stem}.py" if lost else "folder.py or pictures.py"
+    sys.exit(f"infer.py: this folder is not whole: {which} is missing or damaged. Copy it again.")
 
 
 def classify(model: Callable[[Any], Any], pixels: Any, how: Dict[str, Any]) -> Any:
@@ -54,8 +54,9 @@ def tell(line: str, stream: Any) -> None:
             print(line, file=stream, flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or it fails again at the end
-        enough = isinstance(error, BrokenPipeError)  # for who reads it
-        sys.exit(0 if enough else f"the standard output cannot be written ({error.strerror}).")
+        enough = isinstance(error, BrokenPipeError) and stream is sys.stdout  # for who reads it
+        which = "output" if stream is sys.stdout else "error"
+        sys.exit(0 if enough else f"the standard {which} cannot be written ({error.strerror}).")
 
 
 def main() -> int:
@@ -88,12 +89,11 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    streams: List[Any] = [one for one in (sys.stdout, sys.stderr) if one]
-    for stream in streams:  # names of files and classes may be in any letters
-        stream.reconfigure(errors="backslashreplace")
+    for one in filter(None, (sys.stdout, sys.stderr)):  # names may be in any letters
+        one.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
-    except MemoryError:
-        sys.exit("infer.py: no memory is left for this picture.")
+    except Exception as error:  # such as no memory for a picture
+        sys.exit(f"infer.py: {type(error).__name__} {one_line(str(error))}. Is this folder whole?")

@@ -169,7 +169,8 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
             continue
         named = (file for file in path.rglob("*") if file.suffix.lower() in ENDINGS)
-        yield from sorted(file for file in named if not file.is_dir()) or [path]
+        kept = (file for file in named if not os.path.isdir(str(file)))  # noqa: PTH112 - as above
+        yield from sorted(kept) or [path]
 
 
 def _read(file: Path, size: Sequence[int]) -> List[Any]:
