@@ -94,7 +94,7 @@ def export(
     accuracy of fp16 and int8 is compared image by image. What fails is kept as *.rejected, and the
     exit code is 1.
     """
-    from edgekd.artifact import Artifact
+    from edgekd.artifact import Artifact, check_room
     from edgekd.cli._explained import print_explanation
     from edgekd.cli._exports import print_export
     from edgekd.cli._screen import Screen
@@ -107,6 +107,7 @@ def export(
     options = _options(recipe.export, flags | {"device": device})
     place = device or recipe.profile.device
     out = output or artifact.with_name(f"{artifact.name}-{_suffix(to, options.precision)}")
+    check_room(out)
     try:
         with Screen() as screen:
             made = export_network(network, out, options, data, screen, to, place, explain=explain)

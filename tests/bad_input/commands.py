@@ -58,6 +58,12 @@ def export_onto_itself(place: Place) -> list[str | Path]:
     return ["export", network, "-o", network]
 
 
+def export_over_a_model(place: Place) -> list[str | Path]:
+    (place.tmp / "mine").mkdir()
+    (place.tmp / "mine" / "model.onnx").write_text("my own")
+    return ["export", taught(place), "-o", place.tmp / "mine"]
+
+
 CASES: Cases = {
     "verb": (lambda p: ["distil"], 2, ["No such command 'distil'", "distill"]),
     "flag": (lambda p: p.distill("--metod", "ce"), 2, ["--metod", "--method"]),
@@ -185,6 +191,11 @@ CASES: Cases = {
         ["teacher is to be read, and lies in", "--restart would clear", "another --output"],
     ),
     "export onto itself": (export_onto_itself, 2, ["would replace its manifest", "with --output"]),
+    "export over a model": (
+        export_over_a_model,
+        2,
+        ["mine holds model.onnx, but no manifest.json", "Move it away", "another --output"],
+    ),
 }
 
 LEFT = {"diverged": ["training", "training/metrics.jsonl"]}
