@@ -133,7 +133,7 @@ def test_a_folder_that_was_changed_is_told_in_a_line(
 
 
 @pytest.mark.parametrize("name", ["pictures.py", "folder.py"])
-@pytest.mark.parametrize("content", [None, b"", b"def f(", bytes(9)])
+@pytest.mark.parametrize("content", [None, b"", b"def f(", b"f", bytes(9)])
 def test_a_program_that_is_not_there_or_not_whole_is_named(
     name: str, content: bytes | None, exports: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -66,8 +66,11 @@ def opened() -> Tuple[Model, Dict[str, Any], List[str]]:
 @contextmanager
 def reading(name: str) -> Iterator[Path]:
     """The file of a name; whatever is wrong with it is said, and ends the program."""
+    file = HERE / name
     try:
-        yield HERE / name
+        if file.exists() and not file.is_file():
+            raise WrongError("is a folder, a device or a pipe")  # of which some never end
+        yield file
     except WrongError as error:
         wrong = str(error)
     except FileNotFoundError:

@@ -23,7 +23,7 @@ try:
     opened = import_module("folder").opened
 except KeyboardInterrupt:
     sys.exit(130)
-except (ImportError, SyntaxError, AttributeError, ValueError) as error:  # of bytes that are NUL
+except Exception as error:  # a file that is cut off or damaged may fail in any way
     lost = getattr(error, "name" if isinstance(error, ImportError) else "filename", None)
     if isinstance(error, ImportError) and lost not in ("folder", "pictures"):
         sys.exit(f"{' '.join(str(error).split())}: python3 -m pip install -r requirements.txt")
