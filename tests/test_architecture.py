@@ -47,7 +47,7 @@ MAY_LOAD = {  # third-party packages a part may import at the top of a file
     "methods": {"torch"},
     "export": {"numpy", "torch", "onnx"},
     "trainer": {"numpy", "torch", "timm", "accelerate"},
-    "deploy": {"numpy", "pictures"},  # its payload: programs that run beside one another
+    "deploy": {"folder", "numpy", "pictures"},  # its payload: programs that run beside one another
     "flow": {"numpy", "torch"},
     "cli": {"click", "rich"},
 }

@@ -49,6 +49,7 @@ def profile(
     from edgekd.cli._profiles import print_profiles
     from edgekd.cli._screen import Screen
     from edgekd.files import sha256
+    from edgekd.flow.findings import Proofs
     from edgekd.flow.measuring import check_earlier, measure, model_file
     from edgekd.flow.policies import policy_for
 
@@ -64,7 +65,7 @@ def profile(
             _truth(models, flags),
             output,
             screen,
-            proofs=not no_proof,
+            proofs=Proofs.NONE if no_proof else Proofs.OPTIONAL,
             clean=clean,
         )
     if as_json:

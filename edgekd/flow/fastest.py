@@ -14,6 +14,7 @@ from edgekd.cards.places import sentence
 from edgekd.devices import reach
 from edgekd.errors import DataError, DeviceError, GateError, UsageError
 from edgekd.files import private_folder, sha256
+from edgekd.flow.findings import Proofs
 from edgekd.flow.measuring import measure
 from edgekd.flow.ordering import Exporting
 from edgekd.flow.policies import policy_for
@@ -173,7 +174,7 @@ def _confirmed(contest: Contest, first: Candidate, best: Candidate) -> bool:
 def _measure(contest: Contest, candidates: list[Candidate]) -> list[dict[str, Any]]:
     folders = [c.artifact.path for c in candidates if c.artifact is not None]
     device, watch = contest.job.target.name, contest.job.watch
-    return measure(folders, contest.policy, device, watch=watch, proofs=False)
+    return measure(folders, contest.policy, device, watch=watch, proofs=Proofs.NONE)
 
 
 def _keep(contest: Contest, chosen: Candidate, out: Path, options: Export) -> Artifact:

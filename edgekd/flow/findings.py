@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,17 @@ def judge(
     )
 
 
-def prove(found: Found, device: str, gallery: Gallery | None, watch: Watch) -> None:
-    """Keep the proof in an artifact's folder; a measurement is no worse without one."""
-    if not found.path.is_dir():
+class Proofs(Enum):
+    """Whether what was found is kept in the artifact's folder."""
+
+    NONE = "none"
+    OPTIONAL = "optional"  # a measurement is no worse without one
+    REQUIRED = "required"
+
+
+def prove(found: Found, device: str, gallery: Gallery | None, watch: Watch, proofs: Proofs) -> None:
+    """Keep the proof in an artifact's folder; where it cannot be, say so, or raise that."""
+    if proofs is Proofs.NONE or not found.path.is_dir():
         return
     try:
         keep(
@@ -72,4 +81,6 @@ def prove(found: Found, device: str, gallery: Gallery | None, watch: Watch) -> N
         )
         write_card(found.path)
     except EdgeKDError as error:
+        if proofs is Proofs.REQUIRED:
+            raise
         watch.say(f"{found.path.name}: no proof was kept: {error}")

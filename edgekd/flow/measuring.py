@@ -14,6 +14,7 @@ from edgekd.claims import claim_name
 from edgekd.devices import Device, reach
 from edgekd.errors import UsageError
 from edgekd.files import check_folder, check_ordinary, read_json, write_json, write_text
+from edgekd.flow.findings import Proofs
 from edgekd.flow.gallery import Gallery, SplitName
 from edgekd.flow.grouping import groups_of, model_file
 from edgekd.flow.references import find_references
@@ -50,7 +51,7 @@ def measure(
     out: Path | None = None,
     watch: Watch | None = None,
     *,
-    proofs: bool = True,
+    proofs: Proofs = Proofs.OPTIONAL,
     clean: bool = False,
 ) -> list[dict[str, Any]]:
     """Profile artifacts or plain ``.onnx`` files, interleaved, and keep what was measured.
@@ -84,8 +85,9 @@ def measure(
         records = [record for outcome in outcomes for record in outcome.records]
         if out is not None:
             rows = (json.dumps(row) for outcome in outcomes for row in outcome.samples)
-            write_json(out, records)
+            # first what belongs to it: where profile.json is, nothing is missing
             write_text(out.with_suffix(".samples.jsonl"), "".join(f"{row}\n" for row in rows))
+            write_json(out, records)
     return records
 
 
@@ -96,7 +98,7 @@ def observe(
     truth: Truth | None = None,
     watch: Watch | None = None,
     *,
-    proofs: bool = True,
+    proofs: Proofs = Proofs.OPTIONAL,
     clean: bool = False,
 ) -> list[Outcome]:
     """Do what :func:`measure` does and write nothing but proofs.

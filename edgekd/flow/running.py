@@ -14,6 +14,7 @@ from edgekd.claims import claim
 from edgekd.files import sha256, sweep, write_json, write_text
 from edgekd.flow.baseline import answers, compare_alone
 from edgekd.flow.exporting import already_exported, export_network
+from edgekd.flow.findings import Proofs
 from edgekd.flow.measuring import Truth, measure
 from edgekd.flow.policies import policy_for
 from edgekd.flow.preflight import check_run
@@ -176,7 +177,15 @@ def _measure(task: Run, exported: list[Artifact], student: Artifact) -> dict[str
         said["threads"] = asked.threads
     policy = policy_for(asked.device, said)
     truth = Truth(task.recipe.data, answers(student)["predictions"])
-    measure([made.path for made in exported], policy, asked.device, truth, out, task)
+    measure(
+        [made.path for made in exported],
+        policy,
+        asked.device,
+        truth,
+        out,
+        task,
+        proofs=Proofs.REQUIRED,
+    )
     return measured
 
 

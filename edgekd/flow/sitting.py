@@ -12,7 +12,7 @@ from typing import Any
 from edgekd import records
 from edgekd.devices import Device
 from edgekd.errors import EdgeKDError
-from edgekd.flow.findings import Found, judge, prove
+from edgekd.flow.findings import Found, Proofs, judge, prove
 from edgekd.flow.gallery import Gallery, Shown
 from edgekd.flow.grouping import Group
 from edgekd.flow.hearing import Heard
@@ -29,7 +29,7 @@ class Order:
     gallery: Gallery | None = None
     """The test images; without them no accuracy is measured."""
     references: Mapping[Path, Reference] = field(default_factory=dict)
-    proofs: bool = True
+    proofs: Proofs = Proofs.OPTIONAL
     """Whether to keep what was found in the artifacts' folders."""
     clean: bool = False
     """Whether to leave nothing on the devices but environments: profiles name their Pythons."""
@@ -126,9 +126,8 @@ def _finish(device: Device, found: Sequence[Found], order: Order, watch: Watch) 
     if order.gallery is not None:
         for each in found:
             judge(each, found, order.references[each.path], order.gallery, watch)
-    if order.proofs:
-        for each in found:
-            prove(each, device.name, order.gallery, watch)
+    for each in found:
+        prove(each, device.name, order.gallery, watch, order.proofs)
 
 
 def _message(error: Exception) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -157,9 +158,29 @@ def test_without_numpy_it_says_what_to_install(exports: dict[str, Path], tmp_pat
     done = infer(sys.executable, made.path, "x", PYTHONPATH=str(tmp_path))
     said = "No module named 'numpy': python3 -m pip install -r requirements.txt\n"
     assert (done.returncode, done.stderr) == (1, said)
-    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")  # while it is imported
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")  # as a library may by itself
     done = infer(sys.executable, made.path, "x", PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_ctrl_c_ends_it_at_once_and_without_a_word(
+    exports: dict[str, Path], tmp_path: Path
+) -> None:
+    """While numpy is imported, which takes a KeyboardInterrupt for a fault of its own."""
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    code = "import os\ntry:\n    os.kill(os.getpid(), 2)\nexcept KeyboardInterrupt:\n    1 / 0"
+    (tmp_path / "numpy.py").write_text(code)
+    done = infer(sys.executable, made.path, "x", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_it_finds_what_lies_beside_it_in_isolated_mode_too(
+    exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    command = [sys.executable, "-I", str(made.path / "infer.py"), str(digits / "a0.ppm")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_full_disk_is_no_fault_of_the_folder(

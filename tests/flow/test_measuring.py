@@ -32,6 +32,7 @@ from edgekd.files import sha256
 from edgekd.flow import checkup as module
 from edgekd.flow.checkup import checkup
 from edgekd.flow.exporting import already_exported, export_network, recipe_of
+from edgekd.flow.findings import Proofs
 from edgekd.flow.measuring import Truth, measure, model_file
 from edgekd.loading import open_splits
 from edgekd.profiling import Policy
@@ -63,7 +64,7 @@ def test_networks_of_different_input_are_timed_apart(mission: Mission, tmp_path:
     (other / "manifest.json").write_text(json.dumps(manifest))
     student = mission.folder / "student-onnx"
     truth = Truth(mission.recipe.data)
-    records = measure([student, other], QUICK, truth=truth, proofs=False)
+    records = measure([student, other], QUICK, truth=truth, proofs=Proofs.NONE)
     assert len(records) == 2
     assert all("comparison" not in record for record in records)
     first, second = (record["accuracy"] for record in records)
@@ -92,7 +93,7 @@ def test_what_was_found_of_an_artifact_is_kept_in_it(mission: Mission, tmp_path:
     ]
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["made"]  # a file has no place
     file.unlink()
-    measure([made], QUICK, proofs=False)
+    measure([made], QUICK, proofs=Proofs.NONE)
     assert not list((made / "proof").iterdir())
 
 
@@ -121,6 +122,31 @@ def test_a_proof_that_cannot_be_kept_loses_no_measurement(mission: Mission, tmp_
     (record,) = measure([made], QUICK, watch=heard)
     assert record["timing"]["n"] > 1
     assert [line for line in heard.said if "made: no proof was kept: cannot write" in line]
+
+
+def test_a_proof_that_is_required_is_kept_or_the_measurement_fails(
+    mission: Mission, tmp_path: Path
+) -> None:
+    made, out = copied(mission.folder / "student-onnx", tmp_path / "made"), tmp_path / "it.json"
+    (made / "proof").write_text("a file in the way")
+    with pytest.raises(UsageError, match=r"cannot write .*proof"):
+        measure([made], QUICK, out=out, proofs=Proofs.REQUIRED)
+    assert not out.exists()
+
+
+def test_where_the_records_are_nothing_is_missing(
+    mission: Mission, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was cut off takes them for a whole measurement: they are written last."""
+    there = []
+
+    def written(path: Path, value: Any) -> None:
+        there.extend(sorted(file.name for file in path.parent.glob("*.json*")))
+
+    monkeypatch.setattr("edgekd.flow.measuring.write_json", written)
+    made = copied(mission.folder / "student-onnx", tmp_path / "made")
+    measure([made], QUICK, out=tmp_path / "it.json")
+    assert there == ["it.samples.jsonl"]
 
 
 class Exporting(Heard):
@@ -230,7 +256,7 @@ def test_an_engine_is_measured_in_tensorrt_and_apart_from_onnx(
     made, student = engine("10.13.3.9", "10.3.0"), mission.folder / "student-onnx"
     heard = Heard()
     truth = Truth(mission.recipe.data)
-    records = measure([made, student], QUICK, truth=truth, watch=heard, proofs=False)
+    records = measure([made, student], QUICK, truth=truth, watch=heard, proofs=Proofs.NONE)
     first, second = records  # and no comparison: two runtimes are two jobs
     assert (first["runtime"]["name"], first["runtime"]["version"]) == ("tensorrt", "10.3.0")
     assert (second["runtime"]["name"], second["policy"]["transfers"]) == ("onnxruntime", None)

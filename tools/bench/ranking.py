@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from edgekd import __version__
 from edgekd.artifact import Artifact
 from edgekd.flow.exporting import already_exported, export_network
+from edgekd.flow.findings import Proofs
 from edgekd.flow.measuring import measure
 from edgekd.flow.policies import policy_for
 from edgekd.flow.scouts import Scouting, scout, seen
@@ -78,7 +79,7 @@ def main() -> None:
     left = [name for name in names if before[name]["failed"] is None]
     files = [_trained(recipe, name, asked) for name in left]
     policy = policy_for(asked.device, _said(asked) | {"max_seconds": asked.seconds})
-    records = measure([made.path for made in files], policy, asked.device, proofs=False)
+    records = measure([made.path for made in files], policy, asked.device, proofs=Proofs.NONE)
     after = [record for record in records if "timing" in record]
     print(table(left, [before[name] for name in left], after))
     print(_conditions(asked, after[0]))

@@ -20,7 +20,7 @@ from pictures import REACH, one_line
 HERE = Path(__file__).resolve().parent
 AGAIN = "Copy the folder again, or see what is not as it was made: sha256sum -c SHA256SUMS"
 LONGEST = 300  # of what a library says, in characters
-MOST_THREADS, MOST_SIDE, MOST_CPUS = 1024, 65536, 65536
+MOST_THREADS, MOST_SIDE, MOST_CPUS = 1024, 8192, 65536
 FILTERS = ("nearest", *REACH)
 Model = Callable[[Any], Any]
 Rule = Tuple[str, str, Callable[[Any], bool]]

@@ -1,26 +1,28 @@
 #!/usr/bin/env python3
 """Classify pictures with the model beside this file: python3 infer.py PICTURE_OR_FOLDER ...
 
-Needs numpy and the runtime of requirements.txt, no more; pictures.py says what reads which files,
-and engine.py is how the model is run. Made by edgekd. SPDX-License-Identifier: Apache-2.0
+Needs numpy and the runtime of requirements.txt alone; SPDX-License-Identifier: Apache-2.0
 """
 
-from __future__ import annotations
-
-import argparse
-import json
-import os
 import sys
-import time
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Callable, Dict, List
 
 try:
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # numpy's import hides it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    import argparse
+    import json
+    import os
+    import time
+    from pathlib import Path
+    from typing import Any, Callable, Dict, List
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # python3 -I leaves it out
     import numpy as np
+    from folder import opened, said
     from pictures import UnreadableError, fit, frames, one_line, pictures, to_input
 
-    opened = import_module("folder").opened
 except KeyboardInterrupt:
     sys.exit(130)
 except Exception as error:  # a file that is cut off or damaged may fail in any way
@@ -70,8 +72,7 @@ def main() -> int:
     if (asked.camera is None) == (not asked.paths) or asked.top < 1:
         parser.error("give pictures or --camera N, one of the two; --top is 1 or more")
     (model, how, labels), failed = opened(), 0
-    found = pictures(asked.paths, how["size"]) if asked.paths else frames(asked.camera)
-    for name, pixels in found:
+    for name, pixels in pictures(asked.paths, how["size"]) if asked.paths else frames(asked.camera):
         start = time.perf_counter()
         try:
             if isinstance(pixels, UnreadableError):
@@ -93,7 +94,5 @@ if __name__ == "__main__":
         one.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Exception as error:  # such as no memory for a picture
-        sys.exit(f"infer.py: {type(error).__name__} {one_line(str(error))}. Is this folder whole?")
+        sys.exit(f"infer.py: it cannot go on{said(error)}. Is this folder whole?")

@@ -13,7 +13,7 @@ from edgekd.errors import DivergedError, GateError, UsageError
 from edgekd.export import check_enough
 from edgekd.flow.choosing import method_of
 from edgekd.flow.exporting import already_exported, export_network
-from edgekd.flow.findings import Found
+from edgekd.flow.findings import Found, Proofs
 from edgekd.flow.measuring import Truth, observe
 from edgekd.flow.mission import worth
 from edgekd.flow.mission.ground import Ground
@@ -50,7 +50,7 @@ def attempt(ground: Ground, plan: Plan, number: int) -> Outcome:
 
 
 def ask(
-    ground: Ground, path: Path, truth: Truth, said: Mapping[str, Any], *, proofs: bool
+    ground: Ground, path: Path, truth: Truth, said: Mapping[str, Any], *, proofs: Proofs
 ) -> tuple[Found, list[dict[str, Any]]]:
     """Measure one file on the device, in a fresh process there.
 
@@ -129,7 +129,7 @@ def _export(ground: Ground, plan: Plan, student: Artifact) -> Artifact:
 def _measure(ground: Ground, made: Artifact, said: Mapping[str, Any]) -> Found:
     """With the validation images; no proof is kept of what chooses."""
     truth = Truth(ground.task.recipe.data, ground.teacher_says, "validation")
-    found, _ = ask(ground, made.path, truth, said, proofs=False)
+    found, _ = ask(ground, made.path, truth, said, proofs=Proofs.NONE)
     return found
 
 

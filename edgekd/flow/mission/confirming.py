@@ -13,6 +13,7 @@ from edgekd.errors import ArtifactError, GateError
 from edgekd.files import aside, write_json, write_text
 from edgekd.flow.baseline import answers
 from edgekd.flow.exporting import already_exported, export_network
+from edgekd.flow.findings import Proofs
 from edgekd.flow.measuring import Truth, measure
 from edgekd.flow.mission import worth
 from edgekd.flow.mission.attempting import ask
@@ -41,11 +42,13 @@ def confirm(ground: Ground, found: Outcome, number: int) -> Outcome:
     student = Artifact.open(ground.folder(plan) / "student")
     truth = Truth(ground.task.recipe.data, answers(student)["predictions"])
     said = ground.said(plan, found.attempt.median)
-    seen, samples = ask(ground, ground.exported(plan), truth, said, proofs=True)
+    seen, samples = ask(ground, ground.exported(plan), truth, said, proofs=Proofs.REQUIRED)
     tried, vague = measured_twice(ground, found.attempt, seen.record)
     if vague or unsteady(tried.again or (), seen.record):
         ground.task.say(f"attempt {number}: not settled by the second measurement; measured longer")
-        seen, samples = ask(ground, ground.exported(plan), truth, longer(said), proofs=True)
+        seen, samples = ask(
+            ground, ground.exported(plan), truth, longer(said), proofs=Proofs.REQUIRED
+        )
         tried, _ = measured_twice(ground, found.attempt, seen.record)
     confirmed = None
     if tried.state == "holds":
@@ -96,7 +99,15 @@ def measure_teacher(ground: Ground) -> None:
     said = {"batch_size": recipe.profile.batch_size, "max_seconds": recipe.profile.max_seconds}
     if recipe.profile.threads:
         said["threads"] = recipe.profile.threads
-    measure([done.path], policy_for(ground.device, said), ground.device, None, file, task)
+    measure(
+        [done.path],
+        policy_for(ground.device, said),
+        ground.device,
+        None,
+        file,
+        task,
+        proofs=Proofs.REQUIRED,
+    )
 
 
 def _tally(ground: Ground, said: Sequence[int]) -> worth.Tally:
