@@ -6,7 +6,10 @@ to devices that have nothing but Python.
 """
 
 import importlib
-from typing import Any
+
+TYPE_CHECKING = False  # of typing, whose import takes longer than all else that is done here
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -19,7 +22,7 @@ _VERBS = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _VERBS:
         raise AttributeError(f"module 'edgekd' has no attribute {name!r}")
     module, function = _VERBS[name]

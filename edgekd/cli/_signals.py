@@ -10,6 +10,7 @@ import time
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,8 @@ DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
 INSISTING_S = 5.0
 """After so long, another signal ends at once; a terminal and a launcher may both send the first."""
 AGAIN_S = 0.01
+IMPORTING = "<frozen importlib._bootstrap>"
+HERE = str(Path(__file__).parent)
 
 
 class Asked:
@@ -47,6 +50,9 @@ class Asked:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif self._heard_at is None:
+            if _only_imports(frame):
+                os.write(2, b"\nedgekd: stopped.\n")
+                os._exit(128 + number)
             self._heard_at = time.monotonic()
             raise KeyboardInterrupt(number)
         elif time.monotonic() - self._heard_at > INSISTING_S:
@@ -60,6 +66,19 @@ class Asked:
             threading.Timer(AGAIN_S, os.kill, again).start()
         else:
             sys.__unraisablehook__(unraisable)
+
+
+def _only_imports(frame: FrameType | None) -> bool:
+    """Whether a verb imports what it needs, and has begun nothing that is to be put away.
+
+    PyTorch's own modules of C++ abort where the Python that they call is interrupted.
+    """
+    outermost = ""
+    while frame is not None and frame.f_back is not None:
+        if frame.f_code.co_filename == IMPORTING:
+            outermost = frame.f_back.f_code.co_filename
+        frame = frame.f_back
+    return str(Path(outermost).parent) == HERE
 
 
 def settle() -> None:

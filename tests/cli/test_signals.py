@@ -48,6 +48,24 @@ def test_a_measurement_that_is_asked_to_end(
     assert workers(temporary) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_libraries_are_not_interrupted_while_a_verb_imports_them(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Some abort, and numpy takes it for a fault of its own, as this one does."""
+    program = (
+        f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\n"
+        "except BaseException:\n    raise ImportError('initialization failed')\n"
+    )
+    (tmp_path / "numpy.py").write_text(program)
+    command = [sys.executable, "-m", "edgekd", "export", "x", "--output", str(tmp_path / "made")]
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (128 + number, "")
+    assert ended.stderr == "\nedgekd: stopped.\n"
+
+
 def until_it_runs(folder: Path, process: subprocess.Popen[str]) -> None:
     """Until the agent's worker says that it is there."""
     while not list(folder.glob(".edgekd-draft.*/run-*/worker.json")):
