@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import schema, structure
-from edgekd.errors import ArtifactError, UsageError
+from edgekd.errors import ArtifactError, NoArtifactError, UsageError
 from edgekd.files import DRAFT, flush, private_folder, sha256, write_json, writing
 
 MANIFEST = "manifest.json"
@@ -93,9 +93,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except ArtifactError as error:
         if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             raise
-        raise ArtifactError(
-            f"{path} is not an edgekd artifact: it has no {MANIFEST}. "
-            "Expected a folder that edgekd teach, distill or export made."
+        found = f"there is no {path}"
+        if path.exists():
+            found = f"{path} is not an edgekd artifact: it has no {MANIFEST}"
+        raise NoArtifactError(
+            f"{found}. Expected a folder that edgekd teach, distill or export made."
         ) from error
     wrong = structure.mismatch(manifest, structure.schema_of("manifest"))
     names = () if wrong else manifest["files"]

@@ -7,6 +7,7 @@
     |  `- DataError         images or labels that cannot be used
     |- WeightsError         exit code 2: weights that do not fit, or are not safe to load
     |- ArtifactError        a folder that is not whole, or not what its manifest says
+    |  `- NoArtifactError   exit code 2: there is none where one was expected
     |- GateError            a proof failed: parity, chance-level teacher
     |  `- AccuracyError     a reduced precision loses more than it may
     |- DivergedError        training reached NaN or infinity
@@ -56,6 +57,12 @@ class WeightsError(UsageError):
 
 class ArtifactError(EdgeKDError):
     """A folder that is not complete, or not what its manifest says."""
+
+
+class NoArtifactError(ArtifactError):
+    """Another path was meant: there is nothing, or something else."""
+
+    exit_code = 2
 
 
 class GateError(EdgeKDError):

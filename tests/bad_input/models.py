@@ -100,8 +100,13 @@ CASES: Cases = {
     "export of an export": (already_exported, 2, ["exported onnx file", "expected a network"]),
     "export of nothing": (
         lambda p: ["export", p.tmp / "none", "-o", p.out],
-        1,
-        ["is not an edgekd artifact", "Expected a folder that edgekd"],
+        2,
+        ["there is no", "Expected a folder that edgekd"],
+    ),
+    "export of another folder": (
+        lambda p: ["export", p.tmp, "-o", p.out],
+        2,
+        ["is not an edgekd artifact: it has no manifest.json", "Expected a folder that edgekd"],
     ),
     "opset": (
         lambda p: ["export", p.teacher, "-o", p.out, "--opset", "3"],

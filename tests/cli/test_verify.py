@@ -110,5 +110,5 @@ def test_what_is_refused(edgekd: Command, made: Path, tmp_path: Path) -> None:
     assert answer.code == 2
     assert "taught is a network. Export it first: edgekd export" in answer.err
     answer = edgekd("verify", tmp_path / "nowhere")
-    assert answer.code == 1
-    assert "is not an edgekd artifact" in answer.err
+    assert answer.code == 2
+    assert "nowhere. Expected a folder that edgekd" in answer.err
