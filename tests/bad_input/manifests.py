@@ -295,6 +295,11 @@ CASES: Cases = {
         1,
         [*AGAIN, "timing.median.value is 'fast'"],
     ),
+    "proof: a median below zero": (
+        proved(within("record", "timing", "median", "value", value=-5.0)),
+        1,
+        ["timing.median.value is -5.0; expected at least 0", *AGAIN],
+    ),
     "proof: odd threads": (
         proved(within("record", "policy", "threads", value=-1)),
         1,
