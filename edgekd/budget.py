@@ -284,7 +284,7 @@ def _bound(name: str, number: str, unit: str) -> tuple[float, str]:
     if not number and unit in ("", *metric.units):
         raise UsageError(f"{with_what} no number; expected {wanted}, and its unit: {units}.")
     if unit not in metric.units:
-        found = f"the unit {unit!r}" if unit else "no unit"
+        found = f"the unit {unit!r}" if unit else f"{number!r} and no unit"
         raise UsageError(f"{with_what} {found}; expected {units}.")
     value = metric.units[unit] * (float(number) if _NUMBER.fullmatch(number) else math.nan)
     if math.isinf(value) and not is_share:

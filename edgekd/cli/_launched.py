@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -42,6 +43,7 @@ def hush() -> None:
     """
     if not world().is_main:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  to the end
+        atexit.register(sys.stdout.close)  # or Python warns of it
         warnings.simplefilter("ignore")
 
 

@@ -114,6 +114,8 @@ def doctor(name: str, venv: bool, clean: bool, as_json: bool) -> None:
     if clean:
         _clear(name, as_json=as_json)
         return
+    if not as_json:
+        echo(f"Asking {name} what it has ...", err=True)  # a host that hangs takes a minute
     found = examine(name)
     if not as_json:
         _print(found)

@@ -26,7 +26,7 @@ CASES: Cases = {
     ),
     "budget below": (asked("p95<30ms"), 2, ["the budget says p95<", "expected p95<="]),
     "budget equal": (asked("top1==90%"), 2, ["the budget says top1==", "expected top1>="]),
-    "budget without a unit": (asked("p95<=30"), 2, ["p95 with no unit", "expected us or ms or s"]),
+    "budget without a unit": (asked("p95<=30"), 2, ["with '30' and no unit", "expected us or ms"]),
     "budget with another's unit": (asked("p95<=30MB"), 2, ["the unit 'MB'", "us or ms or s"]),
     "budget with a fraction for a share": (asked("top1>=0.9"), 2, ["no unit", "expected %"]),
     "budget of no number": (asked("p95<=tenms"), 2, ["the unit 'tenms'", "us or ms or s"]),

@@ -47,7 +47,7 @@ ACCEPTED = {"state": "holds", "artifact": "artifact", "way_out": [], "test": TES
 HELD = {**MISSED, "budget": {**MISSED["budget"], **ACCEPTED}}  # type: ignore[dict-item]
 
 WRONG = {
-    "no unit": (["--budget", "p95<=30"], "bounds p95 with no unit; expected us or ms or s"),
+    "no unit": (["--budget", "p95<=30"], "p95 with '30' and no unit; expected us or ms or s"),
     "no such metric": (["--budget", "p59<=30ms"], "which there is not. Did you mean"),
     "the wrong way": (["--budget", "fps<=30"], "expected fps>="),
     "two ways to look": (
