@@ -163,7 +163,7 @@ def test_an_old_file_is_measured_verified_and_deployed_today(
     if generation == FIRST:  # which kept no proofs
         asked = ("--max-seconds", "0.3", "--threads", "1")
         assert edgekd("verify", "run/student-onnx", "--device", "local").code == 2
-        answer = edgekd("profile", "run/student-onnx", *asked, "--data", "digits", "--size", "8")
+        answer = edgekd("profile", "run/student-onnx", *asked, "--data", "digits")
         assert answer.code == 0, answer.err
     answer = edgekd("verify", "run/student-onnx", "--device", "local")
     assert answer.code in (0, 1)  # it may be slower today

@@ -76,8 +76,10 @@ def data_options(command: F) -> F:
 
 
 def source_options(command: F) -> F:
-    """``--data`` and ``--size``: with another limit, images that were trained on would judge."""
-    return _options(command, {name: DATA[name] for name in ("data", "size")})
+    """``--data``: the network says its size, and with another limit, images that were trained on
+    would judge.
+    """
+    return _options(command, {"data": DATA["data"]})
 
 
 def pair_options(command: F) -> F:

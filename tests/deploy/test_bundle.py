@@ -444,7 +444,7 @@ def test_the_verb(edgekd: Command, exported: Path, prove: Prove, tmp_path: Path)
     said = edgekd("deploy", exported, "-o", tmp_path / "a b.tgz").out
     assert f"tar xzf '{tmp_path}/a b.tgz' && python3 'a b/infer.py' PICTURE" in said
     assert edgekd("deploy", exported, "-o", tmp_path / "x.zip").code == 2
-    assert edgekd("deploy", tmp_path).code == 1
+    assert edgekd("deploy", tmp_path).code == 2
 
 
 def test_the_card_is_what_is_given(exported: Path, tmp_path: Path) -> None:

@@ -194,6 +194,38 @@ def test_a_full_disk_is_no_fault_of_the_folder(
     assert (done.returncode, done.stderr) == (1, said)
 
 
+def test_settings_of_another_edgekd(exports: dict[str, Path], digits: Path, tmp_path: Path) -> None:
+    made, _ = deploy(exports["float"], tmp_path / "out")
+    config = made.path / "config.json"
+    settings = json.loads(config.read_text())
+    for change, said in (
+        ({"schema_version": 2}, "has schema_version 2; expected 1, as this infer.py reads it"),
+        ({"input": settings["input"] | {"std": [1]}}, "has input.std [1]; expected three numbers"),
+    ):
+        config.write_text(json.dumps(settings | change))
+        done = infer(sys.executable, made.path, digits)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"infer.py: config.json {said}")
+
+
+def test_where_nobody_would_see_an_answer_there_is_none(
+    exports: dict[str, Path], digits: Path, tmp_path: Path
+) -> None:
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    program = ["sh", "-c", '"$@" >&-', "sh", sys.executable, str(made.path / "infer.py")]
+    done = subprocess.run([*program, str(digits)], capture_output=True, text=True, check=False)
+    said = "the standard output is closed: nobody would see an answer.\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_an_empty_name_is_no_folder(exports: dict[str, Path], tmp_path: Path) -> None:
+    """As of a variable that is not set; it is not the current folder."""
+    made, _ = deploy(exports["fp32"], tmp_path / "out")
+    done = infer(sys.executable, made.path, "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("; '' is none\n")
+
+
 def test_an_answer_that_is_no_number_is_none(
     exports: dict[str, Path], digits: Path, tmp_path: Path
 ) -> None:
@@ -342,7 +374,10 @@ def test_a_camera(
         ("input", "interpolation", "foo", "expected one of nearest, bilinear, bicubic, lanczos"),
         ("input", "crop_pct", float("nan"), "config.json has input.crop_pct NaN; expected"),
         ("input", "crop_pct", 1e-9, "config.json has input.crop_pct 1e-09; expected"),
-        ("input", "dtype", "float32", "config.json has input.mean null; expected three numbers"),
+        ("input", "dtype", "float32", 'config.json has input.layout "NHWC"; expected NCHW, as'),
+        ("input", "layout", "NCHW", 'config.json has input.layout "NCHW"; expected NHWC, as uint8'),
+        ("input", "size", [8, 8193], "config.json has input.size [8, 8193]; expected height and"),
+        ("runtime", "name", "numpy", 'config.json has runtime.name "numpy"; expected one of onnx'),
         ("input", "pillow", "x", 'config.json has input.pillow "x"; expected a release'),
     ],
 )

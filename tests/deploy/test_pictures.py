@@ -142,6 +142,11 @@ def header(shape: str) -> bytes:
             header(f"({2**63 - 1}, {2**63 - 1}, 3)"),
             "cannot be read as a picture (mmap length",
         ),
+        (
+            "o.npy",
+            header(f"(2, 2, 3){' ' * 12_000}"),
+            "is large and may not be safe to load securely.)",
+        ),
         ("l.npy", header("(9223372036854775808, 4, 3)"), "cannot be read as a picture ("),
         (f"{'m' * 300}.ppm", None, "cannot be read as a picture (File name too long)"),
         ("i.npy", np.zeros((0, 4, 4, 3), np.uint8), "no pictures"),

@@ -22,6 +22,7 @@ AGAIN = "Copy the folder again, or see what is not as it was made: sha256sum -c 
 LONGEST = 300  # of what a library says, in characters
 MOST_THREADS, MOST_SIDE, MOST_CPUS = 1024, 8192, 65536
 FILTERS = ("nearest", *REACH)
+RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
 Model = Callable[[Any], Any]
 Rule = Tuple[str, str, Callable[[Any], bool]]
 
@@ -106,9 +107,8 @@ def _check(config: Any) -> None:
     """Refuse settings that are none of edgekd deploy's."""
     if not isinstance(config, dict) or config.get("kind") != "edgekd deploy":
         raise WrongError("is no settings of edgekd deploy's")
-    normalises = [("input.mean", "three numbers", _three), ("input.std", "three numbers", _three)]
     floats = isinstance(config.get("input"), dict) and config["input"].get("dtype") == "float32"
-    for name, expected, holds in [*RULES, *(normalises if floats else [])]:
+    for name, expected, holds in [*RULES, *(OF_FLOATS if floats else OF_PIXELS)]:
         value: Any = config
         for key in name.split("."):
             value = value.get(key) if isinstance(value, dict) else None
@@ -142,6 +142,7 @@ def _file(value: Any) -> bool:
 
 
 RULES: List[Rule] = [
+    ("schema_version", "1, as this infer.py reads it", lambda v: v == 1),
     ("model", "the name of a file beside it", _file),
     ("labels", "the name of a file beside it", _file),
     ("input.dtype", "uint8 or float32", lambda v: v in ("uint8", "float32")),
@@ -153,6 +154,7 @@ RULES: List[Rule] = [
         "a release, such as 12.0.0",
         lambda v: isinstance(v, str) and bool(re.match(r"\d{1,4}(\.|$)", v)),
     ),
+    ("runtime.name", f"one of {', '.join(RUNTIMES)}", lambda v: v in RUNTIMES),
     ("runtime.provider", "a name", lambda v: isinstance(v, str)),
     (
         "runtime.threads",
@@ -161,4 +163,10 @@ RULES: List[Rule] = [
     ),
     ("runtime.spinning", "true or false", lambda v: isinstance(v, bool)),
     ("runtime.affinity", "a list of CPUs, such as [2, 3]", _cpus),
+]
+OF_PIXELS: List[Rule] = [("input.layout", "NHWC, as uint8 is", lambda v: v == "NHWC")]
+OF_FLOATS: List[Rule] = [
+    ("input.layout", "NCHW, as float32 is", lambda v: v == "NCHW"),
+    ("input.mean", "three numbers", _three),
+    ("input.std", "three numbers", _three),
 ]

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
-"""Classify pictures with the model beside this file: python3 infer.py PICTURE_OR_FOLDER ...
-
-Needs numpy and the runtime of requirements.txt alone; SPDX-License-Identifier: Apache-2.0
-"""
+# Needs numpy and the runtime of requirements.txt alone. SPDX-License-Identifier: Apache-2.0
+"""Classify pictures with the model beside this file: python3 infer.py PICTURE_OR_FOLDER ..."""
 
 import sys
 
@@ -64,13 +62,15 @@ def tell(line: str, stream: Any) -> None:
 def main() -> int:
     """One line a picture: its name, classes and probabilities, with tabs between; or JSON."""
     parser = argparse.ArgumentParser(description="Classify pictures; one line each.")
-    parser.add_argument("paths", nargs="*", type=Path, help="files, or folders of them")
+    parser.add_argument("paths", nargs="*", help="files, or folders of them")
     parser.add_argument("--camera", type=int, metavar="N", help="of OpenCV: 0 is the first")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="classes to print; 1")
     parser.add_argument("--json", action="store_true", help="a JSON object a line")
     asked = parser.parse_args()
-    if (asked.camera is None) == (not asked.paths) or asked.top < 1:
-        parser.error("give pictures or --camera N, one of the two; --top is 1 or more")
+    if (asked.camera is None) == (not asked.paths) or asked.top < 1 or "" in asked.paths:
+        parser.error("give pictures or --camera N, one of the two; --top is 1 or more; '' is none")
+    if not sys.stdout:
+        sys.exit("the standard output is closed: nobody would see an answer.")
     (model, how, labels), failed = opened(), 0
     for name, pixels in pictures(asked.paths, how["size"]) if asked.paths else frames(asked.camera):
         start = time.perf_counter()

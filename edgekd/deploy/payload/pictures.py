@@ -40,19 +40,20 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def pictures(paths: Sequence[Path], size: Sequence[int]) -> Iterator[Tuple[str, Any]]:
+def pictures(paths: Sequence[str], size: Sequence[int]) -> Iterator[Tuple[str, Any]]:
     """Name and pixels (h, w, 3) uint8 of each picture; where it cannot be read, the error.
 
     Those of .npy files have to be of ``size``, height and width, as nothing resizes them.
     """
-    for file in _files(paths):
+    for file in _files([Path(path) for path in paths]):
         try:
             found = _read(file, size)
         except UnreadableError as error:
             yield str(file), error
             continue
         except Exception as error:  # damaged files make numpy and Pillow raise nearly anything
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            first = str(error).partition("\n")[0]  # what follows is advice to who writes programs
+            why = getattr(error, "strerror", None) or first or type(error).__name__
             yield str(file), UnreadableError(f"cannot be read as a picture ({why}).")
             continue
         for number, pixels in enumerate(found):
