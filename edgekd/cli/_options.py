@@ -76,9 +76,7 @@ def data_options(command: F) -> F:
 
 
 def source_options(command: F) -> F:
-    """``--data``: the network says its size, and with another limit, images that were trained on
-    would judge.
-    """
+    """``--data``: the network has its size; with another limit, trained images would judge."""
     return _options(command, {"data": DATA["data"]})
 
 

@@ -10,10 +10,11 @@ from edgekd.report.view import EpochPoint, LossPoint, RunView, Training, count, 
 
 def training_from(name: str, path: str, lines: Iterable[Mapping[str, Any]]) -> Training:
     """The curves in the lines; a step that was logged twice, after a resume, counts once."""
-    losses: dict[Any, Mapping[str, Any]] = {}
-    validations: dict[Any, Mapping[str, Any]] = {}
+    losses: dict[float, Mapping[str, Any]] = {}
+    validations: dict[float, Mapping[str, Any]] = {}
     for order, line in enumerate(lines):
-        step = line.get("step", order)
+        known = number(line.get("step"))
+        step = float(order) if known is None else known
         if isinstance(line.get("losses"), Mapping):
             losses[step] = line
         if isinstance(line.get("validation"), Mapping):
