@@ -128,9 +128,11 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
+        do = "Free some space, make it writable, or"
+        if error.errno == errno.ENOENT:
+            do = "A folder on the way is gone, or no place for files:"
         raise UsageError(
-            f"cannot write {path}: {error.strerror}. "
-            "Free some space, make it writable, or choose another place (--output)."
+            f"cannot write {path}: {error.strerror}. {do} choose another place (--output)."
         ) from error
 
 

@@ -155,6 +155,9 @@ def _in_archive(file: Path) -> Found | None:
                 hashes[name], head = _hashed(content) if content else (None, b"")
                 if name in read:
                     read[name] = head
+            while tar.fileobj and (more := tar.fileobj.read(LONGEST)):
+                if any(more):  # after the end of the archive
+                    return None
     except DAMAGED:
         return None
     return Found(frozenset(hashes), read[settings.NAME], read[SUMS], hashes.get) if hashes else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -264,6 +265,20 @@ def test_places_that_are_refused(name: str, exported: Path, tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"--output|expected a folder"):
         deploy(exported, tmp_path / name)
     assert (tmp_path / "taken.tar.gz").read_text() == "mine"
+
+
+@pytest.mark.parametrize("added", [b"mine", gzip.compress(b"mine")])
+def test_what_was_added_behind_a_tarball_is_kept(
+    added: bytes, exported: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "made.tar.gz"
+    deploy(exported, place)
+    deploy(exported, place)  # as it is, it is replaced
+    with place.open("ab") as file:
+        file.write(added)
+    with pytest.raises(UsageError, match="no earlier deployment"):
+        deploy(exported, place)
+    assert place.read_bytes().endswith(added)
 
 
 @pytest.mark.parametrize("name", ["...tar.gz", "..tar.gz", ".tgz", ".tar.gz", "...tgz"])
