@@ -52,6 +52,7 @@ def profile(
     from edgekd.flow.findings import Proofs
     from edgekd.flow.measuring import check_earlier, measure, model_file
     from edgekd.flow.policies import policy_for
+    from edgekd.plain import one_line
 
     if output is not None:
         check_earlier(output)
@@ -72,7 +73,7 @@ def profile(
         print_json(records)
     else:
         short = len({path.name for path in models}) == len(models)
-        called = {sha256(model_file(p)): p.name if short else str(p) for p in models}
+        called = {sha256(model_file(p)): one_line(p.name if short else str(p)) for p in models}
         print_profiles(records, called)
     if any("failure" in record for record in records):  # in words already, as it happened
         raise click.exceptions.Exit(1)
