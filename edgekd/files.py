@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -26,6 +27,8 @@ REPLACED = "replaced"
 """In one of them, the folder that makes room for a new one."""
 LARGEST = 2**26
 """Bytes of a JSON file of edgekd's; what is larger is none."""
+SYSTEMS = re.compile(r"/dev$|/(proc|sys)(/|$)")
+"""Folders that have names of devices, pipes and what other programs have opened."""
 LONGEST_NUMBER = 20
 """Signs of a whole number; more have no use, and trouble those who print or multiply them."""
 
@@ -172,7 +175,7 @@ def check_ordinary(path: Path) -> None:
     """
     with writing(path):
         special = path.exists() and not (path.is_file() or path.is_dir())
-    if special:
+    if special or SYSTEMS.match(os.path.realpath(path.parent)):
         raise UsageError(f"{path} is a device or a pipe. Name a file or a folder with --output.")
 
 

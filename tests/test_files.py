@@ -187,6 +187,13 @@ def test_an_error_that_is_not_the_operating_system_s_passes_through() -> None:
         raise OSError("without a number")
 
 
+@pytest.mark.parametrize("name", ["/dev/edgekd-none", "/proc/self/fd/1", "/dev/stdout"])
+def test_the_systems_own_names_are_no_places_for_files(name: str) -> None:
+    """Root could put a file in the place of a link that all programs write to."""
+    with pytest.raises(UsageError, match=f"{name} is a device or a pipe"):
+        write_text(Path(name), "x")
+
+
 def test_json_is_written_whole_and_without_infinities(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     write_json(path, {"a": [1.5, None, "ä"]})

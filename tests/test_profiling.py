@@ -266,6 +266,13 @@ def test_a_free_size_is_the_policys_or_the_images(tmp_path: Path) -> None:
     assert record["accuracy"]["n"] == 10
 
 
+def test_a_size_that_a_model_does_not_leave_free_is_refused(tmp_path: Path) -> None:
+    path = classifier(tmp_path / "a.onnx", size=(8, 8))
+    quick(path, policy={"image_size": (8, 8)})
+    with pytest.raises(DeviceError, match="takes pictures of 8x8 only, and 10x12 was asked for"):
+        quick(path, policy={"image_size": (10, 12)})
+
+
 def test_weights_in_a_second_file_travel_along(tmp_path: Path) -> None:
     model = onnx.load(classifier(tmp_path / "a.onnx"))
     path, beside = tmp_path / "split.onnx", "split.onnx.data"
@@ -358,6 +365,9 @@ def test_input_that_does_not_fit_together(tmp_path: Path) -> None:
         ({"clock": "wall"}, "the clock is 'wall'; expected one of inference, end_to_end, compute"),
         ({"clock": "end_to_end", "input": "random"}, "starts at encoded images, which random"),
         ({"affinity": "all"}, "the affinity is 'all'; expected CPUs"),
+        ({"affinity": "0-99999999999"}, "the affinity is '0-99999999999'; expected CPUs"),
+        ({"image_size": (0, 8)}, r"the image size is \(0, 8\); expected height and width, 1 to"),
+        ({"image_size": (8, 8193)}, r"the image size is \(8, 8193\); expected height and width"),
         ({"sustained_s": -1}, "sustained_s is -1"),
         ({"energy_s": 0}, "energy_s is 0"),
     ],

@@ -66,8 +66,9 @@ def main(argv: Sequence[str]) -> int:
 
 def emit(event: Event) -> None:
     """Print an event at once."""
-    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
     sys.stdout.flush()
+    sys.stdout.buffer.write(json.dumps(event, allow_nan=False).encode() + b"\n")  # in UTF-8 always
+    sys.stdout.buffer.flush()
 
 
 def _end(last: Event) -> int:

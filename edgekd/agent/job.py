@@ -155,7 +155,15 @@ class Job:
         size = self.policy.get("image_size")
         if size is None and self.images is not None:
             size = read_array(self.images).shape[1:3]
-        return feeds.image_input(session.inputs, size, model.name)
+        target = feeds.image_input(session.inputs, size, model.name)
+        asked = self.policy.get("image_size")
+        if asked and (target.height, target.width) != tuple(asked):
+            raise AgentError(
+                "input",
+                f"{model.name} takes pictures of {target.height}x{target.width} only, and "
+                f"{asked[0]}x{asked[1]} was asked for. Leave the size out (--image-size).",
+            )
+        return target
 
     def normalise(self, session: Session) -> Optional[Normalise]:
         """From the job, else from the model's own metadata."""

@@ -64,7 +64,7 @@ def spans(cpus: Sequence[int]) -> str:
 
 
 def _numbers(words: str) -> List[int]:
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", words):
+    if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", words):
         return []
     found: Set[int] = set()
     for part in words.split(","):

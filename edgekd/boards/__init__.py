@@ -20,7 +20,7 @@ from edgekd.strict import at_least, check_ranges, freeze
 from edgekd.targets import Target
 
 METERS = ("ina3221", "nvml", "pmic", "rapl")
-AFFINITY = re.compile(r"|big|little|\d+(-\d+)?(,\d+(-\d+)?)*")
+AFFINITY = re.compile(r"|big|little|\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Connect:
     """Where edgekd keeps its files there; empty is ``~/.cache/edgekd-agent``."""
     python_before: str = ""
     """What ``python`` was before ``edgekd device doctor --venv`` put its environment's there."""
+
+    def __post_init__(self) -> None:
+        in_a_line = (lambda text: text.isprintable(), "a text of a line")
+        check_ranges(self, address=in_a_line, python=in_a_line, folder=in_a_line)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from edgekd.cli._launched import check_verb, died, hush, leave, speaks, who
 from edgekd.cli._printing import echo, spell_out, wrong_usage
 from edgekd.cli._shortage import advice
 from edgekd.cli._signals import Asked, number_of, settle
-from edgekd.cli._streams import end_streams, open_closed, speak
+from edgekd.cli._streams import end_streams, have_width, open_closed, speak
 from edgekd.cli.compare import compare
 from edgekd.cli.completion import completion
 from edgekd.cli.deploy import deploy
@@ -89,6 +89,7 @@ def main() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     open_closed()
     spell_out()
+    have_width()
     speak()
     with Asked().listening():
         try:
@@ -108,6 +109,7 @@ def _carried_out() -> int:
     """
     try:
         hush()
+        _check_place()
         code: int | None = cli.main(prog_name="edgekd", standalone_mode=False)
         leave()
         return code or 0  # a command's own exit code is returned
@@ -124,6 +126,16 @@ def _carried_out() -> int:
             raise  # nobody expected it: where it happened is what helps
         code = getattr(error, "exit_code", 1)
         return _told(said, 1 if is_shortage(error) else code) if said else 1
+
+
+def _check_place() -> None:
+    """Refuse to work in a folder that was removed, in which libraries end in ways of their own."""
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib is not needed here
+    except OSError as error:
+        raise click.UsageError(
+            f"the current folder cannot be used: {error.strerror}. Go to one that is there (cd)."
+        ) from error
 
 
 def _reason(error: Exception) -> str:

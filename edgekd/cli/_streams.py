@@ -28,6 +28,12 @@ def speak() -> None:
         sys.stdout = cast("TextIO", _Speaking(sys.stdout))
 
 
+def have_width() -> None:
+    """Forget a width of no columns, as of a terminal that does not know its own: nothing fits."""
+    if not os.environ.get("COLUMNS", "1").strip("0"):
+        del os.environ["COLUMNS"]
+
+
 def end_streams(code: int) -> int:
     """Write what was printed, as far as that goes, so that Python does not fail at it at its end.
 

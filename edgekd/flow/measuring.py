@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -30,6 +31,8 @@ __all__ = ["Truth", "check_earlier", "measure", "model_file", "observe"]
 
 OWN = {RECORD.key, "timing", "failure"}
 """Keys of a record, of which each has one, whatever release it is of."""
+SAMPLES = ".samples.jsonl"
+LONGEST_ROW = 4096
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,14 @@ def measure(
     """
     if out is not None:
         _check_file(out)
+        out = Path(os.path.realpath(out)) if out.is_symlink() else out  # which stays a link
     with nullcontext() if out is None else claim_name(out, "profile"):
         outcomes = observe(models, policy, device, truth, watch, proofs=proofs, clean=clean)
         records = [record for outcome in outcomes for record in outcome.records]
         if out is not None:
             rows = (json.dumps(row) for outcome in outcomes for row in outcome.samples)
             # first what belongs to it: where profile.json is, nothing is missing
-            write_text(out.with_suffix(".samples.jsonl"), "".join(f"{row}\n" for row in rows))
+            write_text(out.with_suffix(SAMPLES), "".join(f"{row}\n" for row in rows))
             write_json(out, records)
     return records
 
@@ -135,15 +139,30 @@ def check_earlier(out: Path) -> None:
     Raises:
         UsageError: it is another one.
     """
+    samples = out.with_suffix(SAMPLES)
+    if samples.is_file() and not _are_samples(samples):
+        raise _foreign(samples)
     if not out.is_file() or out.stat().st_size == 0:
         return
     with suppress(OSError, ValueError):
         found = read_json(out)
         if isinstance(found, list) and all(isinstance(one, dict) and OWN & {*one} for one in found):
             return
-    raise UsageError(
-        f"{out} is there already, and is no measurement of edgekd profile, which would replace it. "
-        "Name another file with --output, such as profile.json, or remove this one."
+    raise _foreign(out)
+
+
+def _are_samples(file: Path) -> bool:
+    with suppress(OSError, ValueError), file.open("rb") as content:
+        first = content.readline(LONGEST_ROW)
+        row = json.loads(first) if first else {"wall_ns": 0}  # an empty file is nobody's
+        return isinstance(row, dict) and "wall_ns" in row
+    return False
+
+
+def _foreign(file: Path) -> UsageError:
+    return UsageError(
+        f"{file} is there already, and is no measurement of edgekd profile, which would replace "
+        "it. Name another file with --output, such as profile.json, or remove this one."
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from edgekd import report
 from edgekd.errors import UsageError
 from edgekd.export import check_enough, check_opset
-from edgekd.files import check_folder
+from edgekd.files import check_folder, contents
 from edgekd.flow import gates
 from edgekd.flow.choosing import check_peer, check_table, method_of
 from edgekd.flow.targeting import check_reachable, target_of
@@ -18,6 +18,8 @@ from edgekd.models import build
 from edgekd.recipe import Recipe
 from edgekd.trainer import check
 from edgekd.watching import Silent
+
+RECIPE, SUMMARY = "recipe.toml", "run.json"
 
 
 def _check_export(recipe: Recipe, splits: Splits) -> None:
@@ -42,6 +44,7 @@ def check_stages(recipe: Recipe, out: Path) -> Splits:
     """
     check_folder(out)
     report.check_place(out)
+    _check_recipe(recipe, out)
     check_table(recipe.method)
     if check_peer(recipe):
         raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")
@@ -50,6 +53,23 @@ def check_stages(recipe: Recipe, out: Path) -> Splits:
     splits = open_splits(recipe.data)
     _check_export(recipe, splits)
     return splits
+
+
+def _check_recipe(recipe: Recipe, out: Path) -> None:
+    """Refuse to replace a recipe that somebody wrote: a run writes no comments into its own."""
+    file = out / RECIPE
+    try:
+        there = contents(file).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is no run's recipe: {error}. Choose another --output.") from error
+    own = any(line.lstrip().startswith("#") for line in there.splitlines())
+    if own or (there != recipe.to_toml() and not (out / SUMMARY).exists()):
+        raise UsageError(
+            f"{file} was not written by a run, and this one would replace it with its own. Choose "
+            "another --output, or move it away; it can be given where it is."
+        )
 
 
 def check_run(recipe: Recipe, out: Path) -> None:

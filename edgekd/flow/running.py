@@ -17,14 +17,14 @@ from edgekd.flow.exporting import already_exported, export_network
 from edgekd.flow.findings import Proofs
 from edgekd.flow.measuring import Truth, measure
 from edgekd.flow.policies import policy_for
-from edgekd.flow.preflight import check_run
+from edgekd.flow.preflight import RECIPE, SUMMARY, check_run
 from edgekd.flow.training import adopt, comes_trained, distill, teach
 from edgekd.recipe import Network, Recipe
 from edgekd.schema import RUN
 from edgekd.watching import Silent, Watch
 
 T = TypeVar("T")
-SUMMARY, PROFILE = "run.json", "profile.json"
+PROFILE = "profile.json"
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _run(task: Run) -> dict[str, Any]:
     task.recall()
     out = task.out
     teacher = task.timed("teach", lambda: teacher_for(task), out / "teacher")
-    write_text(out / "recipe.toml", task.recipe.to_toml())
+    write_text(out / RECIPE, task.recipe.to_toml())
     recipe = replace(task.recipe, teacher=Network("", str(teacher.path)))
     student = task.timed(
         "distill",

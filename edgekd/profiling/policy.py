@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgekd import plugins
 from edgekd.boards import AFFINITY
 from edgekd.errors import UnknownNameError, UsageError
+from edgekd.sections import MOST_PIXELS
 
 CLOCKS = ("inference", "end_to_end", "compute")
 AT_LEAST_1 = ("batch_size", "blocks", "block_runs")
@@ -77,6 +78,9 @@ class Policy:
             raise UsageError(
                 f"the affinity is {self.affinity!r}; expected CPUs (4-7 or 0,2), big or little."
             )
+        if not all(1 <= side <= MOST_PIXELS for side in self.image_size or ()):
+            expected = f"height and width, 1 to {MOST_PIXELS:,}"
+            raise UsageError(f"the image size is {self.image_size}; expected {expected}.")
         low = [(name, "at least 1") for name in AT_LEAST_1 if getattr(self, name) < 1]
         low += [(name, "at least 0") for name in NEVER_BELOW_0 if getattr(self, name) < 0]
         low += [(n, f"at most {most:,}") for n, most in AT_MOST.items() if getattr(self, n) > most]

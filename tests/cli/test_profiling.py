@@ -45,6 +45,33 @@ def test_an_earlier_measurement_is_replaced(edgekd: Command, tmp_path: Path) -> 
         assert json.loads(out.read_text())[0]["timing"]
 
 
+def test_samples_of_somebody_else_stay(edgekd: Command, tmp_path: Path) -> None:
+    model, other = classifier(tmp_path / "a.onnx"), tmp_path / "p.samples.jsonl"
+    other.write_text("my notes")
+    answer = edgekd("profile", model, *QUICK, "-o", tmp_path / "p.json")
+    assert answer.code == 2
+    assert f"{other} is there already, and is no measurement of edgekd profile" in answer.err
+    assert other.read_text() == "my notes"
+    for text in ("", '{"device": "a", "model": 0, "wall_ns": 3}\n'):
+        other.write_text(text)
+        assert edgekd("profile", model, *QUICK, "-o", tmp_path / "p.json").code == 0
+        assert '"cpu_ns"' in other.read_text()
+
+
+def test_a_link_that_is_written_to_stays_one(edgekd: Command, tmp_path: Path) -> None:
+    link, real = tmp_path / "link.json", tmp_path / "there" / "real.json"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    for _ in range(2):  # to where nothing is, and to what the first one left
+        answer = edgekd("profile", classifier(tmp_path / "a.onnx"), *QUICK, "-o", link)
+        assert answer.code == 0
+    assert link.is_symlink()
+    assert sorted(file.name for file in real.parent.iterdir()) == [
+        "real.json",
+        "real.samples.jsonl",
+    ]
+
+
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Puts devices of the user's own on the shelf."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.console import Console
 from edgekd.cli._screen import Screen
 from edgekd.cli._streams import enduring
 
+TINY = run_path(str(Path(__file__).parents[1] / "agent" / "tiny_models.py"))
 LIST = "exec {python} -m edgekd list method"
 """Some kB, by ``click.echo`` and by ``rich``."""
 FULL = (
@@ -34,6 +36,26 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**os.environ, "PYTHONPATH": root},
     )
+
+
+def test_a_terminal_of_no_width_is_shown_what_there_is(tmp_path: Path) -> None:
+    seen = [shell(f"COLUMNS={width} {LIST}", tmp_path) for width in ("0", "80")]
+    assert [one.returncode for one in seen] == [0, 0]
+    assert seen[0].stdout == seen[1].stdout != ""
+
+
+def test_a_folder_that_was_removed_is_no_place_to_work_in(tmp_path: Path) -> None:
+    """PyTorch's libraries would end the program in words of their own."""
+    ended = shell(f"mkdir a && cd a && rmdir ../a && {LIST}", tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    said = "the current folder cannot be used: No such file or directory. Go to one that is there"
+    assert said in ended.stderr
+
+
+def test_the_agent_speaks_utf_8_whatever_python_is_told(tmp_path: Path) -> None:
+    TINY["classifier"](tmp_path / "a.onnx")
+    told = "PYTHONIOENCODING=utf-16 {python} -m edgekd profile a.onnx --max-seconds 0.3 --json"
+    assert shell(told, tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(

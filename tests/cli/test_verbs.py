@@ -362,6 +362,24 @@ def test_an_output_that_leads_to_itself(
     assert loop.is_symlink()
 
 
+@pytest.mark.parametrize("more", [[], ["--budget", "p95<=1s"]], ids=["run", "mission"])
+def test_a_recipe_with_comments_is_somebodys_own(
+    more: list[str], edgekd: Command, taught: Path, tmp_path: Path
+) -> None:
+    """It is read where it lies; a run's own, which has none, would take its place."""
+    words = ["--teacher", taught, "--data", "digits", "--size", "8", "--limit", "100"]
+    words += [] if more else ["--student", "resnet8"]
+    out = tmp_path / "out"
+    out.mkdir()
+    plain = edgekd("run", *words, "--print-recipe").out
+    for own in (f"# mine\n{plain}", "[train]\nepochs = 1\n"):
+        (out / "recipe.toml").write_text(own)
+        answer = edgekd("run", out / "recipe.toml", *words, *more, "-o", out)
+        assert answer.code == 2
+        assert "recipe.toml was not written by a run, and this one would replace it" in answer.err
+        assert [file.read_text() for file in out.iterdir()] == [own]
+
+
 def test_weights_of_a_student_that_are_a_pipe(
     edgekd: Command, taught: Path, tmp_path: Path
 ) -> None:

@@ -35,8 +35,8 @@ from edgekd.flow.mission.steadiness import brief
 from edgekd.flow.mission.teachers import check_knowing, check_same, taught_on_others
 from edgekd.flow.mission.verdict import Ending
 from edgekd.flow.mission.worth import check_shown, images_needed
-from edgekd.flow.preflight import check_stages
-from edgekd.flow.running import SUMMARY, Run, teacher_for
+from edgekd.flow.preflight import RECIPE, SUMMARY, check_stages
+from edgekd.flow.running import Run, teacher_for
 from edgekd.flow.scouts import Scouting, scout
 from edgekd.flow.targeting import target_of
 from edgekd.loading import Splits
@@ -234,7 +234,7 @@ def _stand(mission: Mission, splits: Splits, students: list[Student]) -> Ground:
     """Teach or adopt the teacher, and judge it; only once there is a student that could do."""
     task = mission.task
     teacher = task.timed("teach", lambda: teacher_for(task), task.out / "teacher")
-    write_text(task.out / "recipe.toml", task.recipe.to_toml())
+    write_text(task.out / RECIPE, task.recipe.to_toml())
     little = check_knowing(teacher, splits)
     if little:
         task.say(f"{little}.")

@@ -11,7 +11,8 @@ from typing import Any
 from edgekd.artifact import MANIFEST
 from edgekd.errors import UsageError
 from edgekd.files import sha256
-from edgekd.flow.running import PROFILE, SUMMARY, Run
+from edgekd.flow.preflight import SUMMARY
+from edgekd.flow.running import PROFILE, Run
 from edgekd.schema import RUN
 from edgekd.watching import Watch
 

@@ -67,11 +67,13 @@ def ways_out(budget: Budget, attempts: Sequence[Attempt], students: Sequence[Stu
 def not_tried(ended: Decision, attempts: Sequence[Attempt]) -> list[Way]:
     """What the same command could do with more attempts, or with longer ones.
 
-    Neither helps where these images cannot show a bound whoever is trained: more of them do.
+    Neither helps where these images cannot show a bound whoever is trained: more of them may, but
+    not where those there are show that it does not hold.
     """
     ways, best = [], best_of(attempts)
     if best is not None and _hopeless(best):
-        return [] if best.cost_short else list(_enough_images(best))
+        failed = any(ruling.state == "fails" for ruling in best.worth_short)
+        return [] if best.cost_short or failed else list(_enough_images(best))
     if ended.untried:
         more = len(attempts) + min(ended.untried, max(len(attempts), 1))
         because = f"{students_that_fit(ended.untried)} not tried"

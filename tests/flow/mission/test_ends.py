@@ -235,6 +235,11 @@ def test_what_no_training_can_show_asks_for_images_alone(top1: float) -> None:
     assert all(way.startswith("allow top1>=") for way in others)
 
 
+def test_more_images_are_no_way_out_for_who_is_shown_to_be_worse() -> None:
+    found = judged("top1>=99%", 0.8)
+    assert all(way.change.startswith("allow top1>=") for way in found.way_out)
+
+
 def test_a_drop_that_no_training_can_show_asks_for_images_too() -> None:
     assert judged("top1_drop<=1%", 0.9).way_out[0].change.startswith("give at least 381 validation")
     # a student that is better than so bad a teacher can be shown to lose nothing
