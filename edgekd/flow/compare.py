@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from hashlib import sha256
-from itertools import combinations, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,11 @@ import edgekd
 from edgekd import report
 from edgekd.artifact import Artifact
 from edgekd.claims import claim
-from edgekd.errors import DivergedError, EdgeKDError, GateError, UsageError
+from edgekd.errors import DivergedError, EdgeKDError, GateError
 from edgekd.files import write_json
 from edgekd.flow.choosing import is_auto
 from edgekd.flow.compare_figures import Run, figures_of, right_of
+from edgekd.flow.compare_folders import check_folders, folder_of, left_out
 from edgekd.flow.compare_refusals import check_methods, check_recipes
 from edgekd.flow.compare_winner import looks_at, winner_of
 from edgekd.flow.job import Job
@@ -34,7 +33,6 @@ from edgekd.watching import Silent, Watch
 ALONE = "ce"
 """The student without a teacher, which gains are paired with."""
 SUMMARY = "compare.json"
-LONGEST = 80
 """Letters of a folder's name."""
 
 
@@ -82,11 +80,13 @@ def _compare(asked: Comparison) -> dict[str, Any]:
     COMPARE.found(asked.out / SUMMARY)  # which a newer edgekd's is refused by
     report.check_place(asked.out)
     check_recipes(asked.recipes, asked.seeds)
-    _check_folders(list(asked.recipes))
+    check_folders(list(asked.recipes))
     splits = open_splits(asked.shared.data)
     for note in splits.notes:
         asked.watch.say(note)
     check_methods(asked.recipes, splits)
+    if left := left_out(asked.out, asked.recipes):
+        asked.watch.say(f"in {asked.out}, and not compared without its --method: {', '.join(left)}")
     runs: dict[str, list[Run]] = {text: [] for text in asked.recipes}
     for sitting in _sittings(_places(asked, splits)):
         for place, run in _train(asked, sitting, splits):
@@ -106,21 +106,6 @@ class _Place:
     job: Job
     known: str
     finished: Artifact | None
-
-
-def folder_of(text: str) -> str:
-    """A folder's name for a method; other methods have other ones."""
-    plain = text.lower().replace("(", ".of.").replace(")", ".")
-    name = re.sub("[^a-z0-9._+-]", "", plain).strip(".")
-    if len(name) > LONGEST:
-        name = f"{name[:LONGEST]}-{sha256(name.encode()).hexdigest()[:8]}"
-    return name
-
-
-def _check_folders(texts: Sequence[str]) -> None:
-    for one, two in combinations(texts, 2):
-        if folder_of(one) == folder_of(two):
-            raise UsageError(f"the methods {one!r} and {two!r} are the same. Leave one out.")
 
 
 def _with_alone(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

@@ -13,7 +13,8 @@ import pytest
 from edgekd.artifact import Artifact
 from edgekd.errors import DivergedError, GateError, RecipeError, UsageError
 from edgekd.flow.choosing import LOGITS
-from edgekd.flow.compare import Comparison, compare, folder_of
+from edgekd.flow.compare import Comparison, compare
+from edgekd.flow.compare_folders import folder_of
 from edgekd.flow.training import Lesson, conclude, distill
 from edgekd.methods import Method
 from edgekd.recipe import Recipe, recipe_from
@@ -180,6 +181,10 @@ def test_cut_off_and_started_again_with_one_more_method(
     for text in ("ce", *METHODS):
         folder = of(found, text)["runs"][0]["folder"]
         assert weights(tmp_path / "cut" / folder) == weights(tmp_path / "whole" / folder)
+    heard = Heard()
+    compare(Comparison({METHODS[0]: made[METHODS[0]]}, 1, tmp_path / "cut", heard))
+    (said,) = [line for line in heard.said if "not compared" in line]
+    assert said.endswith(f": {', '.join(sorted(map(folder_of, METHODS[1:])))}")
     assert "one seed does not tell" in whole["winner"]["sentence"]
     assert "paired by image" in of(whole, "ce + kd")["gain"]["basis"]
     left = [file.name for file in (tmp_path / "cut").rglob("*") if file.name.startswith(".")]
