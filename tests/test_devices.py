@@ -18,12 +18,14 @@ import pytest
 
 import edgekd as package
 from edgekd.agent import turns
+from edgekd.boards import Connect
 from edgekd.devices import (
     Device,
     Event,
     _following,
     _listening,
     address,
+    device_at,
     pack_agent,
     ship,
     unshared,
@@ -489,3 +491,9 @@ def test_links_that_come_and_say_nothing_are_not_tried_for_ever() -> None:
     with pytest.raises(DeviceError, match="ended without a result"):
         ship(device, {}, {}, 60)
     assert len(device.heard) == _following.MOST_EMPTY + 1
+
+
+@pytest.mark.parametrize("address", ["ssh://a\0b", "a@b\0", "ssh://a/b\0", "adb://x\0"])
+def test_an_address_that_no_program_can_be_given(address: str) -> None:
+    with pytest.raises(UsageError, match="cannot read the device"):
+        device_at(Connect(address))

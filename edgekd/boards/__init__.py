@@ -39,7 +39,7 @@ class Connect:
 
     def __post_init__(self) -> None:
         in_a_line = (lambda text: text.isprintable(), "a text of a line")
-        check_ranges(self, address=in_a_line, python=in_a_line, folder=in_a_line)
+        check_ranges(self, python=in_a_line, folder=in_a_line)
 
 
 @dataclass(frozen=True)

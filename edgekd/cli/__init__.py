@@ -146,7 +146,22 @@ def _reason(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename else "the system refused: "
         return f"{where}{error.strerror}. Look at its path, its permissions and the disk it is on."
     said = str(error) or repr(error)
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        return _uncompiled(said)
     return said if isinstance(error, EdgeKDError | OSError) else died(error)
+
+
+def _uncompiled(said: str) -> str:
+    """PyTorch's compiler leaves broken files behind where it is killed, and fails at them later."""
+    from pathlib import Path
+    from tempfile import gettempdir
+
+    what = " ".join(line.strip() for line in said.splitlines()[:2])
+    left = Path(gettempdir()) / "torchinductor_*"
+    return (
+        f"PyTorch's compiler failed: {what}. If it was ever stopped at work, remove what it left, "
+        f"{left}. Else train with what is not compiled: another optimizer, and train.compile=false."
+    )
 
 
 def _stopped(stopped: BaseException) -> int:

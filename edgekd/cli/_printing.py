@@ -31,7 +31,7 @@ def wrong_usage(error: click.ClickException) -> str:
     """What click says of a command line: in one screen, but for the help itself."""
     told = io.StringIO()
     error.show(told)
-    said = told.getvalue().rstrip("\n")
+    said = told.getvalue().rstrip("\n").expandtabs(4)
     return said if isinstance(error, click.exceptions.NoArgsIsHelpError) else one_screen(said)
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,15 @@ def _info(file: Path) -> Mapping[str, Any]:
         raise DataError(
             f"{file} lists no split named train; there are: {there}. Call the one to train on so."
         )
+    known = (name for names in SPLITS.values() for name in names if name in listed)
+    for name, times in Counter(one for key in known for one in listed[key]["filenames"]).items():
+        if times > 1:
+            raise DataError(
+                f"{file} lists {shown(name)} {times} times. A shard's images are in one split, and "
+                "once; leave the others out."
+            )
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{file} lists {shown(name)}; expected shards that lie beside it.")
     found: Mapping[str, Any] = info
     return found
 

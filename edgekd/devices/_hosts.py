@@ -47,7 +47,7 @@ def parse(address: str) -> Host:
     Raises:
         UsageError: it is none of these.
     """
-    found = _ADDRESS.fullmatch(address)
+    found = _ADDRESS.fullmatch(address) if address.isprintable() else None
     plain = not address.startswith("ssh://")
     if found is None or (plain and (found["port"] or found["python"])):
         raise UsageError(

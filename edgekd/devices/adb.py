@@ -44,7 +44,7 @@ def over_adb(address: str, name: str = "", python: str = "", folder: str = "") -
     Raises:
         UsageError: the address cannot be read, or the folder is one that others use.
     """
-    found = ADDRESS.fullmatch(address)
+    found = ADDRESS.fullmatch(address) if address.isprintable() else None
     if found is None:
         raise UsageError(
             f"cannot read the device {address!r}; expected adb://SERIAL/path/of/python, of which "

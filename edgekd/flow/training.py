@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from edgekd.artifact import Artifact
+from edgekd.artifact import Artifact, read_manifest
 from edgekd.data import Loader
 from edgekd.errors import UsageError
 from edgekd.files import writing
@@ -26,7 +26,7 @@ from edgekd.methods import Method
 from edgekd.models import Backbone, build
 from edgekd.models.licences import merged
 from edgekd.models.reframe import Reframe
-from edgekd.models.zoo import HUB
+from edgekd.models.zoo import HUB, TORCHVISION
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import Network, Recipe
 from edgekd.trainer import Library, Memo, Scores, Task, Trained, Trainer, evaluate
@@ -91,6 +91,8 @@ def teacher_of(recipe: Recipe, labels: Sequence[str]) -> Backbone:
     """
     name = recipe.teacher.name
     if not comes_trained(recipe.teacher):
+        if Path(name).exists() or "/" in name.removeprefix(TORCHVISION):
+            read_manifest(Path(name))  # which says what is there instead
         raise UsageError(
             f"the teacher {name} has no weights. Give them with --teacher {name}:WEIGHTS (a "
             "folder, a file, or 'pretrained'), or train it first: edgekd teach."

@@ -380,6 +380,40 @@ def test_a_recipe_with_comments_is_somebodys_own(
         assert [file.read_text() for file in out.iterdir()] == [own]
 
 
+def test_a_compiler_that_fails_is_told_in_a_sentence(
+    edgekd: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Some optimizers are compiled; where that was killed, PyTorch loads what was half written."""
+    from torch._inductor.exc import InductorError
+
+    def fails(*words: object, **settings: object) -> None:
+        raise InductorError(ImportError("a.main.so: invalid ELF header"), None)
+
+    monkeypatch.setattr("edgekd.flow.training.teach", fails)
+    words = ["--teacher", "resnet8", "--data", "digits", "--size", "8", "--limit", "100"]
+    answer = edgekd("teach", *words, "-o", tmp_path / "out")
+    assert answer.code == 1
+    said = " ".join(answer.err.split())
+    assert "PyTorch's compiler failed: ImportError: a.main.so: invalid ELF header" in said
+    assert "remove what it left" in said
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ("nowhere/t", "there is no nowhere/t. Expected a folder that edgekd teach"),
+        (".", ". is not an edgekd artifact: it has no manifest.json"),
+        ("torchvision/resnet18", "the teacher torchvision/resnet18 has no weights"),
+    ],
+)
+def test_a_teacher_that_is_none(teacher: str, said: str, edgekd: Command, tmp_path: Path) -> None:
+    words = ["--student", "resnet8", "--data", "digits", "--size", "8", "--limit", "100"]
+    answer = edgekd("distill", "--teacher", teacher, *words, "-o", tmp_path / "out")
+    assert answer.code == 2
+    assert said in " ".join(answer.err.split())
+
+
 def test_weights_of_a_student_that_are_a_pipe(
     edgekd: Command, taught: Path, tmp_path: Path
 ) -> None:

@@ -241,6 +241,25 @@ def test_a_split_that_is_described_wrongly_is_refused(
         wds(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("a.tar", "a.tar"), "lists 'a.tar' 2 times"),
+        (("a.tar", "../a.tar"), "lists '../a.tar'; expected shards that lie beside it"),
+        (("a.tar", "/a.tar"), "lists '/a.tar'; expected shards that lie beside it"),
+    ],
+)
+def test_shards_lie_beside_their_description_once(
+    names: tuple[str, str], reason: str, tmp_path: Path
+) -> None:
+    train, test = ({"filenames": [name], "shard_lengths": [1]} for name in names)
+    other = {"lengths": "of a split that nobody reads"}
+    splits = {"train": train, "validation": test, "other": other}
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": splits}))
+    with pytest.raises(DataError, match=reason):
+        wds(str(tmp_path))
+
+
 def test_a_shard_that_names_a_command_is_a_file_that_is_not_there(tmp_path: Path) -> None:
     table = _described("train", [f"pipe:touch {tmp_path}/ran"], [1])
     (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": table}}))

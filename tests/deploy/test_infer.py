@@ -223,7 +223,7 @@ def test_an_empty_name_is_no_folder(exports: dict[str, Path], tmp_path: Path) ->
     made, _ = deploy(exports["fp32"], tmp_path / "out")
     done = infer(sys.executable, made.path, "")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("; '' is none\n")
+    assert done.stderr.endswith("--top is 1 or more\n")
 
 
 def test_an_answer_that_is_no_number_is_none(

@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="a JSON object a line")
     asked = parser.parse_args()
     if (asked.camera is None) == (not asked.paths) or asked.top < 1 or "" in asked.paths:
-        parser.error("give pictures or --camera N, one of the two; --top is 1 or more; '' is none")
+        parser.error("give pictures, none of them '', or else --camera N; --top is 1 or more")
     if not sys.stdout:
         sys.exit("the standard output is closed: nobody would see an answer.")
     (model, how, labels), failed = opened(), 0
