@@ -189,8 +189,14 @@ def test_a_broken_file_does_not_hide_what_was_asked_for(text: str, home: Path) -
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[connect]\npython = "py\\u0000x"', r"python is 'py\\x00x'; expected a text of a line"),
-        ('[connect]\nfolder = "a\\u0000b"', r"folder is 'a\\x00b'; expected a text of a line"),
+        (
+            '[connect]\npython = "py\\u0000x"',
+            r"python is 'py\\x00x'; expected a text without zero bytes",
+        ),
+        (
+            '[connect]\nfolder = "a\\u0000b"',
+            r"folder is 'a\\x00b'; expected a text without zero bytes",
+        ),
         ('meters = ["watt"]', r"meters has 'watt'; expected of ina3221"),
         ("match = ['(']", r"match has '\(', which cannot be read"),
         ("[[traps]]\ntext = 'a'", "every trap needs a text and a source"),

@@ -38,8 +38,8 @@ class Connect:
     """What ``python`` was before ``edgekd device doctor --venv`` put its environment's there."""
 
     def __post_init__(self) -> None:
-        in_a_line = (lambda text: text.isprintable(), "a text of a line")
-        check_ranges(self, python=in_a_line, folder=in_a_line)
+        given = (lambda text: "\0" not in text, "a text without zero bytes")
+        check_ranges(self, python=given, folder=given)
 
 
 @dataclass(frozen=True)
