@@ -235,7 +235,9 @@ def test_who_asks_to_stop_does_not_wait_for_a_link_that_hangs(
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 128 + signal.SIGTERM
-    assert (tmp_path / "said").read_text().strip() == "edgekd: stopped."
+    asking, stopped = (tmp_path / "said").read_text().split("\n\n")
+    assert asking.startswith("Asking ssh://u@h what it has")
+    assert stopped.strip() == "edgekd: stopped."
 
 
 def test_a_name_is_asked_for_without_waiting_for_what_ssh_leaves_behind(
