@@ -460,6 +460,7 @@ def _alive(pid: int) -> bool:
 def test_a_model_is_measured_over_ssh(server: Server, tmp_path: Path, edgekd: Command) -> None:
     model = TINY["classifier"](tmp_path / "tiny.onnx")
     where = f"{server.address}{sys.executable}"
+    before = {*(server.home / FOLDER).glob("run-*")}  # of other tests, on the same server
     answer = edgekd("profile", model, "--device", where, "--max-seconds", "0.5", "--json")
     assert answer.code == 0, answer.err
     (record,) = json.loads(answer.out)
@@ -469,7 +470,7 @@ def test_a_model_is_measured_over_ssh(server: Server, tmp_path: Path, edgekd: Co
     assert "tiny.onnx" in kept
     assert any(name.endswith("-agent.zip") for name in kept)
     assert not [name for name in kept if name.endswith(("job.json", ".jsonl", "worker.json"))]
-    assert not list((server.home / FOLDER).glob("run-*"))
+    assert {*(server.home / FOLDER).glob("run-*")} == before
 
 
 @needs_sshd
