@@ -382,7 +382,8 @@ def test_who_holds_a_device_is_asked_without_flock_too(tmp_path: Path) -> None:
 def test_clocks_that_a_dead_run_left_fixed_are_set_back_first(
     server: Server, tmp_path: Path
 ) -> None:
-    device = over_ssh(f"{server.address}{sys.executable}")
+    place = "~/clocks"  # other tests leave files in the usual one
+    device = over_ssh(f"{server.address}{sys.executable}", folder=place)
     kept = server.home / locking.FOLDER / locking.FILE
     governor = tmp_path / "scaling_governor"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -392,8 +393,8 @@ def test_clocks_that_a_dead_run_left_fixed_are_set_back_first(
         governor.write_text("performance")
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(json.dumps(state))
-        over_ssh(server.address, python=python).clear()
-        assert not (server.home / FOLDER).exists()
+        over_ssh(server.address, python=python, folder=place).clear()
+        assert not (server.home / "clocks").exists()
         assert governor.read_text() == now
         assert kept.exists() == (now == "performance")  # else the next run finds it
 
