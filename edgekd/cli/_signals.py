@@ -9,7 +9,7 @@ import threading
 import time
 from collections import namedtuple
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,7 +51,8 @@ class Asked:
             os.kill(os.getpid(), number)
         elif self._heard_at is None:
             if _only_imports(frame):
-                os.write(2, b"\nedgekd: stopped.\n")
+                with suppress(OSError):  # a terminal that is gone
+                    os.write(2, b"\nedgekd: stopped.\n")
                 os._exit(128 + number)
             self._heard_at = time.monotonic()
             raise KeyboardInterrupt(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +101,11 @@ def run(
 
     out = output or Path("runs") / Path(str(_own(recipe, flags) or recipe or DEMO)).stem
     command = shlex.join(["edgekd", *sys.argv[1:]])
+    stages = _stages(budget, flags)
     with Screen() as screen:
-        task = Run(made, out, screen, baseline=baseline, restart=restart, command=command)
-        summary = _carry_out(task, budget, flags)
+        summary = stages(
+            Run(made, out, screen, baseline=baseline, restart=restart, command=command)
+        )
     if as_json:
         print_json(summary)
     else:
@@ -157,17 +160,17 @@ def _check_begins_anew(student: str) -> None:
     )
 
 
-def _carry_out(task: Any, budget: Budget | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """The run with a student that is told, or the search for one."""
+def _stages(budget: Budget | None, flags: dict[str, Any]) -> Callable[[Any], dict[str, Any]]:
+    """The run with a student that is told, or the search for one; imported before it is shown."""
     if budget is None:
         from edgekd.flow.running import run as run_all
 
-        return run_all(task)
+        return run_all
     from edgekd.flow.mission.accomplishing import Mission, accomplish
 
     space = (flags["student"],) if flags["student"] else flags["students"] or ()
     told = {name: flags[name] for name in ("attempts", "margin") if flags[name] is not None}
-    return accomplish(Mission(task, budget, space, flags["sizes"] or (), **told))
+    return lambda task: accomplish(Mission(task, budget, space, flags["sizes"] or (), **told))
 
 
 def _print(out: Path, summary: dict[str, Any]) -> None:

@@ -143,7 +143,7 @@ def scout(output: Path | None, as_json: bool, budget: Budget | None, **flags: An
     from edgekd.flow.scouts import Scouting
     from edgekd.flow.scouts import scout as rank
 
-    size, classes = _shape(flags)
+    size, classes = _shape(output, flags)
     asked = Scouting(
         device=flags["device"],
         budget=budget,
@@ -165,7 +165,7 @@ def scout(output: Path | None, as_json: bool, budget: Budget | None, **flags: An
         print_scout(found, output, paths, flags["data"])
 
 
-def _shape(flags: dict[str, Any]) -> tuple[int, int]:
+def _shape(output: Path | None, flags: dict[str, Any]) -> tuple[int, int]:
     """Side of the images and number of classes, by what was said, the data, or CIFAR-10's."""
     from edgekd.cli._options import data_of
 
@@ -176,8 +176,12 @@ def _shape(flags: dict[str, Any]) -> tuple[int, int]:
     if flags["classes"] is not None:
         raise click.UsageError("--data says how many classes there are. Leave --classes out.")
     from edgekd.flow.scouts import seen
+    from edgekd.loading import check_apart
 
-    return seen(data_of(flags, {}))
+    data = data_of(flags, {})
+    if output is not None:
+        check_apart(output, data.source)
+    return seen(data)
 
 
 def _reported(output: Path | None) -> dict[str, Path]:

@@ -75,6 +75,13 @@ def folder(rest: str) -> Source:
     return Source(labels, splits, notes=tuple(notes))
 
 
+def walked(rest: str) -> list[Path]:
+    """The folders or tars that are looked through for images, whatever else lies beside them."""
+    root = Path(rest)
+    parts = {split: _find(root, names) for split, names in SPLITS.items()}
+    return [part for part in parts.values() if part] if parts["train"] else [root]
+
+
 def _refuse_shards(root: Path, rest: str) -> None:
     """Another plug-in reads those; a folder of classes may hold a description of any name."""
     if (root / "_info.json").is_file() and not any(each.is_dir() for each in root.iterdir()):

@@ -74,9 +74,7 @@ def wds(rest: str) -> Source:
     listed = info["splits"]
     found = {
         split: _split(_Shards.read(root, name, listed[name]))
-        for split, names in SPLITS.items()
-        for name in names
-        if name in listed
+        for split, name in _used(listed).items()
     }
     count = 1 + max(int(split.targets.max()) for split in found.values())
     labels = info.get("class_names") or [str(number) for number in range(count)]
@@ -102,17 +100,22 @@ def _info(file: Path) -> Mapping[str, Any]:
         raise DataError(
             f"{file} lists no split named train; there are: {there}. Call the one to train on so."
         )
-    known = (name for names in SPLITS.values() for name in names if name in listed)
-    for name, times in Counter(one for key in known for one in listed[key]["filenames"]).items():
+    tables = (listed[key] for key in _used(listed).values())
+    for name, times in Counter(Path(one) for table in tables for one in table["filenames"]).items():
         if times > 1:
             raise DataError(
-                f"{file} lists {shown(name)} {times} times. A shard's images are in one split, and "
-                "once; leave the others out."
+                f"{file} lists {shown(str(name))} {times} times. A shard's images are in one "
+                "split, and once; leave the others out."
             )
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DataError(f"{file} lists {shown(name)}; expected shards that lie beside it.")
+        if name.is_absolute() or ".." in name.parts:
+            raise DataError(f"{file} lists {shown(str(name))}; expected shards that lie beside it.")
     found: Mapping[str, Any] = info
     return found
+
+
+def _used(listed: Mapping[str, Any]) -> dict[str, str]:
+    """Under which of its names each split is listed; a second name for it is another's matter."""
+    return {split: name for split, names in SPLITS.items() for name in names if name in listed}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from edgekd.flow.compare_refusals import check_methods, check_recipes
 from edgekd.flow.compare_winner import looks_at, winner_of
 from edgekd.flow.job import Job
 from edgekd.flow.training import LABELS, Lesson, conclude, prepare, teacher_of
-from edgekd.loading import Splits, open_splits
+from edgekd.loading import Splits, check_apart, open_splits
 from edgekd.methods import Method
 from edgekd.models import Backbone
 from edgekd.recipe import Recipe
@@ -81,6 +81,7 @@ def _compare(asked: Comparison) -> dict[str, Any]:
     report.check_place(asked.out)
     check_recipes(asked.recipes, asked.seeds)
     check_folders(list(asked.recipes))
+    check_apart(asked.out, asked.shared.data.source)
     splits = open_splits(asked.shared.data)
     for note in splits.notes:
         asked.watch.say(note)

@@ -17,7 +17,7 @@ from edgekd.flow.ordering import Exporting
 from edgekd.flow.repairing import export_repaired
 from edgekd.flow.targeting import check_reachable, target_of
 from edgekd.hiding import nickname
-from edgekd.loading import check_labels, open_splits
+from edgekd.loading import check_apart, check_labels, open_splits
 from edgekd.recipe import Data, Export, Recipe, recipe_from
 from edgekd.watching import Silent, Watch
 
@@ -54,6 +54,7 @@ def export_network(
         check_reachable(device)
     data = data or recipe_of(network).data
     with claim(out, "export"):
+        check_apart(out, data.source)
         splits = open_splits(data)
         check_labels(splits, network.manifest["labels"], str(network.path))
         watch.progress("export", 0, 1, out.name)

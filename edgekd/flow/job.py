@@ -21,7 +21,7 @@ from edgekd.flow.choosing import check_table
 from edgekd.flow.identity import earlier, fingerprint
 from edgekd.flow.launch import wrote
 from edgekd.hiding import hidden, is_hidden
-from edgekd.loading import Splits
+from edgekd.loading import Splits, check_apart
 from edgekd.models import Backbone
 from edgekd.recipe import Data, Network, Recipe, Train
 from edgekd.trainer import RESULT, check, checkpoint
@@ -67,6 +67,7 @@ class Job:
                 "machine. Name the folder."
             )
         check_folder(self.out)
+        check_apart(self.out, self.recipe.data.source)
         self._check_spared()
 
     def _check_spared(self) -> None:

@@ -82,8 +82,9 @@ def measure(
         DeviceError: the only device failed.
     """
     if out is not None:
+        check_ordinary(out)
+        out = _behind(out)
         _check_file(out)
-        out = Path(os.path.realpath(out)) if out.is_symlink() else out  # which stays a link
     with nullcontext() if out is None else claim_name(out, "profile"):
         outcomes = observe(models, policy, device, truth, watch, proofs=proofs, clean=clean)
         records = [record for outcome in outcomes for record in outcome.records]
@@ -129,8 +130,12 @@ def _check_file(out: Path) -> None:
     """Before half a minute is spent, refuse a place for the result where it cannot be written."""
     if out.is_dir():
         raise UsageError(f"{out} is a folder. Expected a file, such as --output profile.json.")
-    check_ordinary(out)
     check_folder(out.parent)
+
+
+def _behind(out: Path) -> Path:
+    """The file itself: a link stays one, and the samples lie beside what it leads to."""
+    return Path(os.path.realpath(out)) if out.is_symlink() else out
 
 
 def check_earlier(out: Path) -> None:
@@ -139,6 +144,7 @@ def check_earlier(out: Path) -> None:
     Raises:
         UsageError: it is another one.
     """
+    out = _behind(out)
     samples = out.with_suffix(SAMPLES)
     if samples.is_file() and not _are_samples(samples):
         raise _foreign(samples)
@@ -152,7 +158,7 @@ def check_earlier(out: Path) -> None:
 
 
 def _are_samples(file: Path) -> bool:
-    with suppress(OSError, ValueError), file.open("rb") as content:
+    with suppress(OSError, ValueError, RecursionError), file.open("rb") as content:
         first = content.readline(LONGEST_ROW)
         row = json.loads(first) if first else {"wall_ns": 0}  # an empty file is nobody's
         return isinstance(row, dict) and "wall_ns" in row

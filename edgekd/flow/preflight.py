@@ -13,7 +13,7 @@ from edgekd.files import check_folder, contents
 from edgekd.flow import gates
 from edgekd.flow.choosing import check_peer, check_table, method_of
 from edgekd.flow.targeting import check_reachable, target_of
-from edgekd.loading import Splits, open_splits
+from edgekd.loading import Splits, check_apart, open_splits
 from edgekd.models import build
 from edgekd.recipe import Recipe
 from edgekd.trainer import check
@@ -50,6 +50,7 @@ def check_stages(recipe: Recipe, out: Path) -> Splits:
         raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")
     check(recipe.teach, "teach")
     check(recipe.train, "train")
+    check_apart(out, recipe.data.source)
     splits = open_splits(recipe.data)
     _check_export(recipe, splits)
     return splits

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from edgekd.data import Loader, Split
+from edgekd.loading.apart import check_apart
 from edgekd.loading.crew import Crew
 from edgekd.loading.decode import decode, some_images
 from edgekd.loading.memory import ALL, CPU, EvalLoader, Share, Shift, TrainLoader, stored_bytes
@@ -23,6 +24,7 @@ __all__ = [
     "Loaders",
     "Share",
     "Splits",
+    "check_apart",
     "check_labels",
     "eval_loader",
     "loaders",

@@ -108,15 +108,21 @@ def find(text: str) -> Source:
     """
     if wrong := stranger(text, "where the images lie", "Name the folder with --data."):
         raise DataError(wrong)
-    name, _, rest = text.partition("/")
-    known = plugins.summaries("dataset")
-    if name in known and name != "folder":
-        found: Source = plugins.load("dataset", name)(rest)
-        return found
-    if "/" in text or text.startswith((".", "~")) or (text and _is_there(text)):
-        source: Source = plugins.load("dataset", "folder")(_at_home(text))
-        return source
-    raise UnknownNameError("data set", text, [*known, "a path such as ./images"])
+    path, known = folder_named(text), plugins.summaries("dataset")
+    name, _, rest = ("folder", "/", path) if path else text.partition("/")
+    if name not in known or (name == "folder" and not path):
+        raise UnknownNameError("data set", text, [*known, "a path such as ./images"])
+    source: Source = plugins.load("dataset", name)(rest)
+    return source
+
+
+def folder_named(text: str) -> str:
+    """The path that ``text`` is; empty where it is a data plug-in's name, or nothing known."""
+    name = text.partition("/")[0]
+    if name in plugins.summaries("dataset") and name != "folder":
+        return ""
+    is_path = "/" in text or text.startswith((".", "~")) or (text and _is_there(text))
+    return _at_home(text) if is_path else ""
 
 
 def _is_there(text: str) -> bool:

@@ -52,6 +52,16 @@ def disguise(data: Path) -> None:
     (data / "cow" / "1.png").mkdir(parents=True)
 
 
+def among(*out: str) -> Case:
+    """Results where the classes are."""
+
+    def case(place: Place) -> list[str | Path]:
+        data = place.pictures(cat=6, dog=6)
+        return [*place.teach(data), "--output", data.joinpath(*out)]
+
+    return case
+
+
 def placed(make: Callable[[Path], object]) -> Case:
     """A teacher of what this makes of a path."""
 
@@ -134,6 +144,16 @@ CASES: Cases = {
         changed(lambda data: (data / "cat").rename(data / "caf\udce9")),
         2,
         ["the class name 'caf\\udce9' is not UTF-8"],
+    ),
+    "results in place of the classes": (
+        among(),
+        2,
+        ["lies among the images of", "every folder is taken for a class", "another --output"],
+    ),
+    "results among the classes": (
+        among("made"),
+        2,
+        ["made lies among the images of", "every folder is taken for a class", "--output"],
     ),
     "images that are a pipe": (placed(os.mkfifo), 2, ["images is neither a folder nor a tar"]),
     "images without end": (

@@ -72,6 +72,17 @@ def test_a_link_that_is_written_to_stays_one(edgekd: Command, tmp_path: Path) ->
     ]
 
 
+def test_samples_beside_what_a_link_leads_to_stay(edgekd: Command, tmp_path: Path) -> None:
+    link, other = tmp_path / "link.json", tmp_path / "there" / "real.samples.jsonl"
+    other.parent.mkdir()
+    other.write_text("[" * 2000)  # deeper than Python reads
+    link.symlink_to(other.parent / "real.json")
+    answer = edgekd("profile", classifier(tmp_path / "a.onnx"), *QUICK, "-o", link)
+    assert answer.code == 2
+    assert f"{other} is there already, and is no measurement of edgekd profile" in answer.err
+    assert [file.name for file in other.parent.iterdir()] == [other.name]
+
+
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Puts devices of the user's own on the shelf."""

@@ -53,17 +53,27 @@ def test_libraries_are_not_interrupted_while_a_verb_imports_them(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     """Some abort, and numpy takes it for a fault of its own, as this one does."""
+    ended = _stopped_in_numpy(tmp_path, number)
+    assert (ended.returncode, ended.stdout) == (128 + number, "")
+    assert ended.stderr == "\nedgekd: stopped.\n"
+
+
+def test_who_cannot_be_told_any_more_is_obeyed_all_the_same(tmp_path: Path) -> None:
+    assert _stopped_in_numpy(tmp_path, signal.SIGHUP, "os.close(2)").returncode == 129
+
+
+def _stopped_in_numpy(
+    tmp_path: Path, number: signal.Signals, before: str = ""
+) -> subprocess.CompletedProcess[str]:
     program = (
-        f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\n"
+        f"import os\n{before}\ntry:\n    os.kill(os.getpid(), {int(number)})\n"
         "except BaseException:\n    raise ImportError('initialization failed')\n"
     )
     (tmp_path / "numpy.py").write_text(program)
     command = [sys.executable, "-m", "edgekd", "export", "x", "--output", str(tmp_path / "made")]
     root = Path(__file__).parents[2]
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (128 + number, "")
-    assert ended.stderr == "\nedgekd: stopped.\n"
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
 def until_it_runs(folder: Path, process: subprocess.Popen[str]) -> None:

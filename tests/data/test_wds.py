@@ -245,6 +245,7 @@ def test_a_split_that_is_described_wrongly_is_refused(
     ("names", "reason"),
     [
         (("a.tar", "a.tar"), "lists 'a.tar' 2 times"),
+        (("a.tar", "./a.tar"), "lists 'a.tar' 2 times"),
         (("a.tar", "../a.tar"), "lists '../a.tar'; expected shards that lie beside it"),
         (("a.tar", "/a.tar"), "lists '/a.tar'; expected shards that lie beside it"),
     ],
@@ -258,6 +259,15 @@ def test_shards_lie_beside_their_description_once(
     (tmp_path / "_info.json").write_text(json.dumps({"splits": splits}))
     with pytest.raises(DataError, match=reason):
         wds(str(tmp_path))
+
+
+def test_a_split_may_have_two_names(shards: Shards) -> None:
+    file = shards() / "_info.json"
+    info = json.loads(file.read_text())
+    info["splits"]["val"] = info["splits"]["validation"] = info["splits"].pop("test")
+    file.write_text(json.dumps(info))
+    found = {name: len(split) for name, split in wds(str(file.parent)).splits.items()}
+    assert found == {"train": 5, "validation": 2}
 
 
 def test_a_shard_that_names_a_command_is_a_file_that_is_not_there(tmp_path: Path) -> None:
