@@ -34,11 +34,12 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import ArtifactError, EdgeKDError, UsageError, reason
-from edgekd.files import read_json
+from edgekd.files import contents, read_json
 
 Table = dict[str, Any]
 Reader = Callable[[Table], Table]
 """From a table of one version to one of the next; it does not change what it is given."""
+AWAY = "Move it away, or choose another --output."
 LONGEST = 40
 """Letters of a version that is nonsense, in a message."""
 
@@ -115,6 +116,24 @@ class Schema:
         made: Table = self.shown(table, file)
         found = self._version_of(made)
         return made if type(found) is int and found == self.version else {}
+
+    def check_place(self, file: Path) -> None:
+        """Refuse to write one in the place of what is none, and is not empty either.
+
+        A damaged one is known by its key; the first runs, that had none, by who had made them.
+
+        Raises:
+            UsageError: something else is there.
+        """
+        marks = [f'"{self.key}"'.encode(), *([b'"edgekd '] if self.unsaid else [])]
+        try:
+            there = contents(file)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{file} is no {self.kind}: {reason(error)}. {AWAY}") from error
+        if there and not any(mark in there for mark in marks):
+            raise UsageError(f"{file} is no {self.kind} of edgekd's, and would be lost. {AWAY}")
 
     def shown(self, table: Any, file: Path) -> Any:
         """The same for who shows what he understands: what is no such table is left as it is.

@@ -77,6 +77,7 @@ def compare(asked: Comparison) -> dict[str, Any]:
 
 
 def _compare(asked: Comparison) -> dict[str, Any]:
+    COMPARE.check_place(asked.out / SUMMARY)
     COMPARE.found(asked.out / SUMMARY)  # which a newer edgekd's is refused by
     report.check_place(asked.out)
     check_recipes(asked.recipes, asked.seeds)

@@ -167,8 +167,8 @@ def _are_samples(file: Path) -> bool:
 
 def _foreign(file: Path) -> UsageError:
     return UsageError(
-        f"{file} is there already, and is no measurement of edgekd profile, which would replace "
-        "it. Name another file with --output, such as profile.json, or remove this one."
+        f"{file} is there already, and is no measurement of edgekd profile; it would be lost. "
+        "Name another --output, or move it away."
     )
 
 

@@ -16,6 +16,7 @@ from edgekd.flow.targeting import check_reachable, target_of
 from edgekd.loading import Splits, check_apart, open_splits
 from edgekd.models import build
 from edgekd.recipe import Recipe
+from edgekd.schema import RUN
 from edgekd.trainer import check
 from edgekd.watching import Silent
 
@@ -45,6 +46,7 @@ def check_stages(recipe: Recipe, out: Path) -> Splits:
     check_folder(out)
     report.check_place(out)
     _check_recipe(recipe, out)
+    RUN.check_place(out / SUMMARY)
     check_table(recipe.method)
     if check_peer(recipe):
         raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")

@@ -15,7 +15,7 @@ from edgekd.files import sha256, sweep, write_json, write_text
 from edgekd.flow.baseline import answers, compare_alone
 from edgekd.flow.exporting import already_exported, export_network
 from edgekd.flow.findings import Proofs
-from edgekd.flow.measuring import Truth, measure
+from edgekd.flow.measuring import Truth, check_earlier, measure
 from edgekd.flow.policies import policy_for
 from edgekd.flow.preflight import RECIPE, SUMMARY, check_run
 from edgekd.flow.training import adopt, comes_trained, distill, teach
@@ -106,6 +106,7 @@ def run(task: Run) -> dict[str, Any]:
 
 def _run(task: Run) -> dict[str, Any]:
     check_run(task.recipe, task.out)
+    check_earlier(task.out / PROFILE)
     sweep(task.out)
     task.recall()
     out = task.out

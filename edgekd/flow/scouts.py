@@ -20,6 +20,7 @@ from edgekd.flow.policies import policy_for
 from edgekd.flow.targeting import check_reachable, target_of
 from edgekd.profiling import Policy
 from edgekd.recipe import Data
+from edgekd.schema import SCOUT
 from edgekd.scouting.candidates import Candidate, read_candidates
 from edgekd.scouting.efforts import efforts
 from edgekd.scouting.following import leading
@@ -103,6 +104,7 @@ def scout(asked: Scouting, out: Path | None, watch: Watch) -> dict[str, Any]:
     if out is None:
         return _scout(asked, watch)
     with claim(out, "scout"):
+        SCOUT.check_place(out / FILE)
         found = _scout(asked, watch)
         write_json(out / FILE, found)
     return found

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from tests.bad_input.models import text_as_onnx, whole_onnx
-from tests.bad_input.table import Cases, Place
+from tests.bad_input.table import Case, Cases, Place
 
 
 def file_in_the_way(place: Place) -> list[str | Path]:
@@ -64,6 +64,20 @@ def export_over_a_model(place: Place) -> list[str | Path]:
     return ["export", taught(place), "-o", place.tmp / "mine"]
 
 
+def into_somebody_s(name: str, *command: str, text: str = '{"mine": 3}') -> Case:
+    """Results for a folder in which a file has a name that edgekd gives to its own."""
+
+    def case(place: Place) -> list[str | Path]:
+        (place.tmp / "mine").mkdir()
+        (place.tmp / "mine" / name).write_text(text)
+        return [*command, "-o", place.tmp / "mine"]
+
+    return case
+
+
+LOST = "would be lost"
+BUDGET = ("--budget", "p95<=9ms")
+TWO = ("--teacher", "resnet8", "--student", "resnet8", "--method", "ce + kd", "--data", "digits")
 CASES: Cases = {
     "verb": (lambda p: ["distil"], 2, ["No such command 'distil'", "distill"]),
     "flag": (lambda p: p.distill("--metod", "ce"), 2, ["--metod", "--method"]),
@@ -179,6 +193,37 @@ CASES: Cases = {
         ["cannot write /proc/edgekd/out", "No such file or directory", "--output"],
     ),
     "device in the way": (device_in_the_way, 2, ["out is a file", "--output"]),
+    "somebody's run.json": (into_somebody_s("run.json", "run"), 2, ["run.json is no run of", LOST]),
+    "somebody's notes called run.json": (
+        into_somebody_s("run.json", "run", text="my notes"),
+        2,
+        ["run.json is no run of edgekd's", LOST],
+    ),
+    "somebody's profile.json": (
+        into_somebody_s("profile.json", "run"),
+        2,
+        ["profile.json is there already, and is no measurement", LOST],
+    ),
+    "somebody's scout.json": (
+        into_somebody_s("scout.json", "scout", *BUDGET),
+        2,
+        ["scout.json is no scout of edgekd's", LOST],
+    ),
+    "somebody's scout.json, by a budget": (
+        into_somebody_s("scout.json", "run", *BUDGET),
+        2,
+        ["scout.json is no scout of edgekd's", LOST],
+    ),
+    "somebody's profile-teacher.json": (
+        into_somebody_s("profile-teacher.json", "run", *BUDGET),
+        2,
+        ["profile-teacher.json is there already, and is no measurement", LOST],
+    ),
+    "somebody's compare.json": (
+        into_somebody_s("compare.json", "compare", *TWO),
+        2,
+        ["compare.json is no comparison of edgekd's", LOST],
+    ),
     "pipe in the way": (pipe_in_the_way, 2, ["profile.json is a device or a pipe", "--output"]),
     "student onto its teacher": (
         onto_its_teacher,

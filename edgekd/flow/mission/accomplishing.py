@@ -16,7 +16,7 @@ from edgekd.claims import claim
 from edgekd.files import sweep, write_json, write_text
 from edgekd.flow.baseline import compare_alone
 from edgekd.flow.mission.attempting import attempt
-from edgekd.flow.mission.confirming import TEACHER_PROFILE, confirm, measure_teacher, publish
+from edgekd.flow.mission.confirming import confirm, measure_teacher, publish
 from edgekd.flow.mission.ground import Ground
 from edgekd.flow.mission.ladder import SPARE, next_plan
 from edgekd.flow.mission.outcomes import Outcome
@@ -24,6 +24,7 @@ from edgekd.flow.mission.overview import figures_told, left_out, outcome_told, o
 from edgekd.flow.mission.owning import (
     ASKED,
     PUBLISHED,
+    TEACHER_PROFILE,
     Opening,
     check_place,
     summary_in,
@@ -37,14 +38,11 @@ from edgekd.flow.mission.verdict import Ending
 from edgekd.flow.mission.worth import check_shown, images_needed
 from edgekd.flow.preflight import RECIPE, SUMMARY, check_stages
 from edgekd.flow.running import Run, teacher_for
-from edgekd.flow.scouts import Scouting, scout
+from edgekd.flow.scouts import FILE, Scouting, scout
 from edgekd.flow.targeting import target_of
 from edgekd.loading import Splits
 from edgekd.models import Backbone, build
-from edgekd.schema import RUN
-from edgekd.schema import SCOUT as SCOUTED
-
-SCOUT = "scout.json"
+from edgekd.schema import RUN, SCOUT
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _accomplish(mission: Mission, splits: Splits, teacher: Backbone) -> dict[str
             task.decisions += [line] * (line not in task.decisions)  # written with what comes next
             task.watch.say(line)
     asked = _scouting(mission, splits, teacher)
-    found = task.timed("scout", lambda: _scout(task, asked, begin), task.out / SCOUT)
+    found = task.timed("scout", lambda: _scout(task, asked, begin), task.out / FILE)
     begin()
     limits = Limits(
         mission.attempts,
@@ -193,10 +191,10 @@ def precisions_of(mission: Mission, images: int) -> tuple[str, ...]:
 
 def _scout(task: Run, asked: Scouting, begin: Callable[[], None]) -> Mapping[str, Any]:
     """Ask the scout, unless it answered this very question in this folder."""
-    file, known = task.out / SCOUT, {**asdict(asked), "budget": str(asked.budget)}
+    file, known = task.out / FILE, {**asdict(asked), "budget": str(asked.budget)}
     question: dict[str, Any] = json.loads(json.dumps(known | {"restart": False}))
     if not task.restart:
-        kept = SCOUTED.found(file)
+        kept = SCOUT.found(file)
         if kept.get("asked") == question:
             task.progress("scout", 1, 1, f"already scouted, in {file}")
             return kept

@@ -19,13 +19,11 @@ from edgekd.flow.mission import worth
 from edgekd.flow.mission.attempting import ask
 from edgekd.flow.mission.ground import Ground
 from edgekd.flow.mission.outcomes import Outcome, keep_outcome, measured_twice, tested
-from edgekd.flow.mission.owning import ARTIFACT, PUBLISHED, SAMPLES
+from edgekd.flow.mission.owning import ARTIFACT, PUBLISHED, SAMPLES, TEACHER_PROFILE
 from edgekd.flow.mission.patience import longer
 from edgekd.flow.mission.steadiness import unsteady
 from edgekd.flow.policies import policy_for
 from edgekd.flow.running import PROFILE
-
-TEACHER_PROFILE = "profile-teacher.json"
 
 
 def confirm(ground: Ground, found: Outcome, number: int) -> Outcome:

@@ -11,12 +11,15 @@ from typing import Any
 from edgekd.artifact import MANIFEST
 from edgekd.errors import UsageError
 from edgekd.files import sha256
+from edgekd.flow.measuring import check_earlier
 from edgekd.flow.preflight import SUMMARY
 from edgekd.flow.running import PROFILE, Run
-from edgekd.schema import RUN
+from edgekd.flow.scouts import FILE
+from edgekd.schema import RUN, SCOUT
 from edgekd.watching import Watch
 
 ARTIFACT, SAMPLES = "artifact", "profile.samples.jsonl"
+TEACHER_PROFILE = "profile-teacher.json"
 ASKED = "budget_asked"
 """In the summary: a hash of the whole question that it answers, or is about to."""
 PUBLISHED = "published"
@@ -38,6 +41,8 @@ def check_place(out: Path) -> None:
     Raises:
         UsageError: naming them.
     """
+    SCOUT.check_place(out / FILE)
+    check_earlier(out / TEACHER_PROFILE)
     foreign = [] if _is_ours(out) else [ARTIFACT]
     if not _is_mission(out):
         foreign += [name for name in (PROFILE, SAMPLES) if (out / name).exists()]
