@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @from_recipe
 @click.option(
     "--seeds",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1000),
     default=3,
     show_default=True,
     help="How often each is trained, fixed before you look; the first seed is --seed.",

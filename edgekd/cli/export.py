@@ -13,6 +13,7 @@ from edgekd.cli._printing import print_json
 if TYPE_CHECKING:
     from edgekd.recipe import Export
 
+ENGINE = ("batches", "workspace_mb", "dla_core")
 OPTIONS = (
     "precision",
     "opset",
@@ -21,9 +22,7 @@ OPTIONS = (
     "calibration",
     "calibrator",
     "repair",
-    "batches",
-    "workspace_mb",
-    "dla_core",
+    *ENGINE,
 )
 
 
@@ -39,8 +38,8 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 
 @click.command(short_help="Write a network as ONNX or TensorRT, with proof.")
 @click.argument("artifact", type=Named())
-@click.option("--onnx", "to", flag_value="onnx", default="onnx", help="To ONNX (the default).")
-@click.option("--trt", "to", flag_value="tensorrt", help="To a TensorRT engine, on --device.")
+@click.option("--onnx", is_flag=True, help="To ONNX (the default).")
+@click.option("--trt", is_flag=True, help="To a TensorRT engine, on --device.")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8", "auto"]),
@@ -81,7 +80,8 @@ def _share(_context: click.Context, _option: click.Parameter, value: str | None)
 @as_json
 def export(
     artifact: Path,
-    to: str,
+    onnx: bool,
+    trt: bool,
     device: str | None,
     explain: bool,
     output: Path | None,
@@ -94,6 +94,7 @@ def export(
     accuracy of fp16 and int8 is compared image by image. What fails is kept as *.rejected, and the
     exit code is 1.
     """
+    to = _format(onnx, trt, flags)
     from edgekd.artifact import Artifact, check_room
     from edgekd.cli._explained import print_explanation
     from edgekd.cli._exports import print_export
@@ -122,6 +123,17 @@ def export(
     print_export(made, out)
     if explain:
         print_explanation(section["explanation"])
+
+
+def _format(onnx: bool, trt: bool, flags: dict[str, object]) -> str:
+    if onnx and trt:
+        raise click.UsageError("--onnx and --trt are two files. Give one, and the other one after.")
+    for name in () if trt else ENGINE:
+        if flags[name] is not None:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is of an engine. Add --trt, or leave it out."
+            )
+    return "tensorrt" if trt else "onnx"
 
 
 def _options(options: Export, flags: dict[str, object]) -> Export:

@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -35,6 +36,20 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
+UNREAD = {
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jp2",
+    ".jfif",
+    ".tga",
+    ".svg",
+    ".psd",
+    ".dng",
+    ".cr2",
+}
+"""Of images as well, which are counted and left out."""
 _Found = tuple[Names, Callable[[int], bytes], Callable[[int], str]]
 EXPECTED = "Expected one subfolder a class, with images in it."
 
@@ -53,33 +68,44 @@ def folder(rest: str) -> Source:
     root = Path(rest)
     try:
         state = root.stat()
-        parts = {split: _find(root, names) for split, names in SPLITS.items()}
+        parts = _parts(root)
     except (FileNotFoundError, ValueError) as error:
         raise DataError(f"there is no folder or tar {rest}. {EXPECTED}") from error
     except OSError as error:
         raise DataError(f"{rest} cannot be read: {error.strerror}. {EXPECTED}") from error
     if not stat.S_ISDIR(state.st_mode) and not stat.S_ISREG(state.st_mode):
         raise DataError(f"{rest} is neither a folder nor a tar. {EXPECTED}")
-    if parts["train"] is None:
+    left: Counter[str] = Counter()
+    if "train" not in parts:
         _refuse_shards(root, rest)
-        labels, split = _read(root)
-        return Source(labels, {"train": split})
-    labels, train = _read(parts["train"])
+        labels, split = _read(root, left)
+        return Source(labels, {"train": split}, notes=_told(left))
+    labels, train = _read(parts["train"], left)
     splits, notes = {"train": train}, []
     for name in ("validation", "test"):
-        if (part := parts[name]) is not None:
-            splits[name] = _renumbered(part, labels)
+        if name in parts:
+            splits[name] = _renumbered(parts[name], labels, left)
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append("there is no test/: the val/ images are kept for the final figure")
-    return Source(labels, splits, notes=tuple(notes))
+    return Source(labels, splits, notes=(*notes, *_told(left)))
 
 
 def walked(rest: str) -> list[Path]:
     """The folders or tars that are looked through for images, whatever else lies beside them."""
     root = Path(rest)
-    parts = {split: _find(root, names) for split, names in SPLITS.items()}
-    return [part for part in parts.values() if part] if parts["train"] else [root]
+    parts = _parts(root)
+    return list(parts.values()) if "train" in parts else [root]
+
+
+def _told(left: Counter[str]) -> tuple[str, ...]:
+    """A note on the images that are left out."""
+    if not left:
+        return ()
+    what = f"{left.total():,} images are" if left.total() > 1 else "one image is"
+    return (
+        f"{what} left out: {', '.join(sorted(left))} files are not read. Convert to PNG or JPEG",
+    )
 
 
 def _refuse_shards(root: Path, rest: str) -> None:
@@ -91,26 +117,36 @@ def _refuse_shards(root: Path, rest: str) -> None:
         )
 
 
-def _find(root: Path, names: tuple[str, ...]) -> Path | None:
-    """The folder or tar of a split; a class folder may be called ``train`` as well."""
-    tars = [root / f"{name}.tar" for name in names]
-    folders = [root / name for name in names]
-    places = [tar for tar in tars if tar.is_file()]
-    places += [f for f in folders if f.is_dir() and any(e.is_dir() for e in f.iterdir())]
-    return places[0] if places else None
+def _parts(root: Path) -> dict[str, Path]:
+    """The folders or tars of the splits, whatever their case; a class may be called so as well."""
+    there = {place.name.lower(): place for place in sorted(root.iterdir())} if root.is_dir() else {}
+    found = {}
+    for split, names in SPLITS.items():
+        tars = [there[f"{name}.tar"] for name in names if f"{name}.tar" in there]
+        folders = [there[name] for name in names if name in there]
+        places = [tar for tar in tars if tar.is_file()]
+        places += [f for f in folders if f.is_dir() and any(e.is_dir() for e in f.iterdir())]
+        if places:
+            found[split] = places[0]
+    return found
 
 
-def _read(part: Path) -> tuple[tuple[str, ...], Split]:
-    """Class names as people count them, and the images in the order of their names."""
+def _read(part: Path, left: Counter[str]) -> tuple[tuple[str, ...], Split]:
+    """Class names as people count them, and the images in the order of their names.
+
+    Args:
+        part: a folder or a tar.
+        left: counts images of formats that are not read, by their extensions.
+    """
     try:
-        names, read, stamp = _packed(part) if part.is_file() else _plain(part)
+        names, read, stamp = _packed(part, left) if part.is_file() else _plain(part, left)
     except (OSError, tarfile.TarError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition(". ")[0]
         raise DataError(f"{part} cannot be read: {reason}. {EXPECTED}") from error
     if not len(names):
-        raise DataError(f"{part} cannot be read: no images. {EXPECTED}")
+        raise DataError(". ".join((f"{part} cannot be read: no images", *_told(left), EXPECTED)))
     if part.is_dir():
-        _refuse_empty_classes(part, names)
+        _refuse_empty_classes(part, names, left)
     folders: dict[str, str] = {}  # and the first image in each
     for name in names:
         folders.setdefault(parted(name)[0], name)
@@ -126,9 +162,9 @@ def _read(part: Path) -> tuple[tuple[str, ...], Split]:
     return labels, Split(targets, image, lambda row: f"{part}/{names[row]}", stamp)
 
 
-def _plain(part: Path) -> _Found:
+def _plain(part: Path, left: Counter[str]) -> _Found:
     """The images below a folder: their names in it, how to read one, and its stamp."""
-    names = Names(_walk(part))
+    names = Names(name for name in _walk(part) if _is_taken(name, left))
     names = names.at(in_order(names))
     return (
         names,
@@ -152,25 +188,29 @@ def _walk(part: Path) -> Iterator[str]:
         inside = Path(place).relative_to(part).as_posix()
         above = "" if inside == "." else f"{inside}/"
         for file in files:
-            if _is_image(file):
-                yield above + file
+            yield above + file
 
 
-def _packed(part: Path) -> _Found:
+def _packed(part: Path, left: Counter[str]) -> _Found:
     """The images of a tar: their names in it, how to read one where it stands, and its stamp."""
     if part.suffix.lower() != ".tar":
         raise tarfile.ReadError("it is neither a folder nor a .tar")
-    found = ((0, member) for member in members(part) if _is_image(member.name))
+    found = ((0, member) for member in members(part) if _is_taken(member.name, left))
     places, names = collect([part], found)
     order = in_order(names)
     places = places.at(order)
     return names.at(order), places.read, places.stamp
 
 
-def _is_image(name: str) -> bool:
+def _is_taken(name: str, left: Counter[str]) -> bool:
+    """Whether it is an image to read; one of another format is counted in ``left``."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") for part in path.parts[:-1] if part not in (".", ".."))
-    return path.suffix.lower() in EXTENSIONS and not is_beside(name) and not hidden
+    extension = path.suffix.lower()
+    if is_beside(name) or hidden:
+        return False
+    left.update({extension} & UNREAD)
+    return extension in EXTENSIONS
 
 
 def _refuse_mixed_places(part: Path, folders: Mapping[str, str]) -> None:
@@ -189,19 +229,18 @@ def _refuse_mixed_places(part: Path, folders: Mapping[str, str]) -> None:
             )
 
 
-def _refuse_empty_classes(part: Path, names: Names) -> None:
+def _refuse_empty_classes(part: Path, names: Names, left: Counter[str]) -> None:
     """A class folder without images is most often a mistake: a wrong path, an aborted copy."""
     filled = {name.partition("/")[0] for name in names}
     for place in sorted(part.iterdir()):
         if place.is_dir() and not place.name.startswith(".") and place.name not in filled:
-            raise DataError(
-                f"the class folder {place} has no images. Put some in, or remove the folder."
-            )
+            found = (f"the class folder {place} has no images", *_told(left))
+            raise DataError(f"{'. '.join(found)}. Put some in, or remove the folder.")
 
 
-def _renumbered(part: Path, labels: tuple[str, ...]) -> Split:
+def _renumbered(part: Path, labels: tuple[str, ...], left: Counter[str]) -> Split:
     """A further split, its classes numbered as the training split's are."""
-    own, split = _read(part)
+    own, split = _read(part, left)
     unknown = sorted(set(own) - set(labels))
     if unknown:
         raise DataError(

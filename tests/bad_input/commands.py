@@ -193,6 +193,21 @@ CASES: Cases = {
         ["cannot write /proc/edgekd/out", "No such file or directory", "--output"],
     ),
     "device in the way": (device_in_the_way, 2, ["out is a file", "--output"]),
+    "export of two files": (
+        lambda p: ["export", p.teacher, "--trt", "--onnx", "-o", p.out],
+        2,
+        ["--onnx and --trt are two files", "Give one"],
+    ),
+    "export of an engine's option": (
+        lambda p: ["export", p.teacher, "--dla-core", "0", "-o", p.out],
+        2,
+        ["--dla-core is of an engine", "Add --trt"],
+    ),
+    "ever more seeds": (
+        lambda p: ["compare", *TWO, "--seeds", "100000000", "-o", p.out],
+        2,
+        ["100000000 is not in the range 1<=x<=1000"],
+    ),
     "somebody's run.json": (into_somebody_s("run.json", "run"), 2, ["run.json is no run of", LOST]),
     "somebody's notes called run.json": (
         into_somebody_s("run.json", "run", text="my notes"),

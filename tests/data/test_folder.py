@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -324,3 +325,41 @@ def test_a_place_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=r"a.png cannot be read: it is neither a folder nor"):
         folder(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "Test"), ("train", "TEST"), ("Training", "test")]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_splits_are_found_whatever_their_case(
+    train: str, test: str, packed: bool, tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    for place, part in enumerate((train, test)):
+        folder_ = classes(tmp_path / part, {"a": place + 1, "b": place + 1})
+        if packed:
+            tarred(folder_, f"{part}.TAR" if place else f"{part}.tar")
+            shutil.rmtree(folder_)
+    found = folder(str(tmp_path)).splits
+    assert {name: len(split) for name, split in found.items()} == {"train": 2, "test": 4}
+
+
+def test_images_that_are_not_read_are_told(
+    tmp_path: Path, classes: Classes, tarred: Tarred
+) -> None:
+    data = classes(tmp_path / "pets", {"cat": 2, "dog": 2})
+    for name in ("cat/7.HEIC", "dog/7.heic", "dog/8.avif", "dog/notes.txt", "dog/._8.avif"):
+        (data / name).touch()
+    for source in (folder(str(data)), folder(str(tarred(data, "pets.tar")))):
+        assert len(source.splits["train"]) == 4
+        assert source.notes == (
+            "3 images are left out: .avif, .heic files are not read. Convert to PNG or JPEG",
+        )
+    for image in (data / "cat").glob("*.png"):
+        image.unlink()
+    with pytest.raises(DataError, match=r"cat has no images\. 3 images are left out: \.avif"):
+        folder(str(data))
+    shutil.rmtree(data / "dog")
+    with pytest.raises(
+        DataError, match=r"no images\. one image is left out: \.heic files are not read"
+    ):
+        folder(str(data))
