@@ -58,8 +58,9 @@ class Measured:
                 _found(record),
             )
         except (KeyError, TypeError, ValueError) as error:
+            wrong = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(
-                f"the proof for {device['profile']} does not say how the model ran ({error!r}). "
+                f"the proof for {device['profile']} does not say how the model ran ({wrong}). "
                 "Measure the artifact again with edgekd profile, or name another device's proof "
                 "with --device."
             ) from error

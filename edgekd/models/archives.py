@@ -68,7 +68,9 @@ def _plainly(error: Exception, size: int) -> Exception:
         return ValueError(f"a tensor claims {int(wanted[1]):,} bytes, and it has {size:,}")
     if "legacy .tar" in said:
         return pickle.UnpicklingError(said)
-    return ValueError(said or type(error).__name__)
+    if isinstance(error, EOFError | LookupError | AttributeError | TypeError) or not said:
+        return ValueError("it is damaged, or no file of PyTorch")  # whose reader stumbled
+    return ValueError(said)
 
 
 def _check_members(file: Path | BytesIO, *, whole: bool) -> int:
