@@ -60,15 +60,9 @@ class Artifact:
         manifest = read_manifest(path)
         model: dict[str, Any] = {MODEL_FILES[manifest["kind"]]: {}}
         for name, entry in (model | manifest["files"]).items():
-            file = path / name
-            if not file.is_file():
+            if not (path / name).is_file():
                 raise ArtifactError(f"{path} is not complete: {name} is missing. Make it again.")
-            size = file.stat().st_size  # of a file that is no end of bytes, such as a link to one
-            if size != entry.get("bytes", size) or sha256(file) != entry.get("sha256"):
-                raise ArtifactError(
-                    f"{file} was changed after it was made: its sha256 is not the manifest's. "
-                    "Make it again, or take a copy that was not touched."
-                )
+            check_unchanged(path / name, entry)
         return cls(path, manifest)
 
     @property
@@ -84,6 +78,20 @@ class Artifact:
 
 BESIDE = ("recipe.toml", "answers.json", "MODEL_CARD.md")
 MODEL_FILES = {"network": "model.safetensors", "onnx": "model.onnx", "tensorrt": "model.plan"}
+
+
+def check_unchanged(file: Path, entry: Mapping[str, Any]) -> None:
+    """Verify a file by what its manifest says of it.
+
+    Raises:
+        ArtifactError: it was changed.
+    """
+    size = file.stat().st_size  # of a file that is no end of bytes, such as a link to one
+    if size != entry.get("bytes", size) or sha256(file) != entry.get("sha256"):
+        raise ArtifactError(
+            f"{file} was changed after it was made: its sha256 is not the manifest's. "
+            "Make it again, or take a copy that was not touched."
+        )
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifact import MANIFEST, read_manifest
+from edgekd.artifact import MANIFEST, MODEL_FILES, check_unchanged, read_manifest
 from edgekd.errors import UsageError
 from edgekd.files import sha256
 from edgekd.report.addresses import Addresses
@@ -115,7 +115,11 @@ def _artifacts(root: Path, folders: list[Path], addresses: Addresses) -> tuple[A
         place = folder.relative_to(root)
         if len(place.parts) > DEPTH or not there(folder / MANIFEST):
             continue
-        manifest = shareable(read_manifest(folder))
+        manifest = read_manifest(folder)
+        model = folder / MODEL_FILES[manifest["kind"]]
+        if model.is_file():  # a folder may be sent without
+            check_unchanged(model, manifest["files"].get(model.name, {}))
+        manifest = shareable(manifest)
         manifest |= {
             section: without_machine(addresses.hide(manifest[section]))
             for section in ("recipe", "export")

@@ -145,6 +145,16 @@ def test_a_copy_and_a_draft_add_nothing(run_folder: Path, tmp_path: Path) -> Non
     assert len(collect(folder).artifacts) == 6
 
 
+def test_a_model_may_be_left_out_and_not_be_another_one(run_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    model = folder / "student-onnx" / "model.onnx"
+    model.unlink()
+    assert len(collect(folder).artifacts) == 6
+    model.write_bytes(b"another")
+    with pytest.raises(ArtifactError, match=r"model\.onnx was changed after it was made"):
+        collect(folder)
+
+
 def test_a_rejected_file_is_named(run_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run_folder, tmp_path / "run")
     (folder / "student-onnx" / "model.onnx.rejected").write_bytes(b"x")
