@@ -134,8 +134,10 @@ def check_room(path: Path) -> None:
     """Refuse a folder with somebody's own files that those of an artifact would replace.
 
     Raises:
-        UsageError: it has such a file, and neither a manifest nor what a killed process left.
+        UsageError: it has such a file, and neither a manifest nor what a killed process left; or
+            its manifest is another program's.
     """
+    schema.MANIFEST.check_place(path / MANIFEST)
     if not path.is_dir() or os.path.lexists(path / MANIFEST) or any(path.glob(f"{DRAFT}*")):
         return
     for name in (*MODEL_FILES.values(), *BESIDE):

@@ -56,9 +56,7 @@ def claim(folder: Path, verb: str) -> Iterator[None]:
             written, or is all that there is.
     """
     check_folder(folder)
-    place = Path(os.path.realpath(folder))
-    if not place.name:
-        raise UsageError(f"{folder} is the whole file system. Name a folder in it with --output.")
+    place = _place(folder)
     with _held(place, place / CLAIM, folder, verb):
         yield
 
@@ -67,9 +65,16 @@ def claim(folder: Path, verb: str) -> Iterator[None]:
 def claim_name(path: Path, verb: str) -> Iterator[None]:
     """As :func:`claim`, of one file, or of a folder that is replaced as a whole; only its name."""
     check_folder(path.parent)
-    place = Path(os.path.realpath(path))
+    place = _place(path)
     with _held(place, _beside(place), path, verb):
         yield
+
+
+def _place(path: Path) -> Path:
+    place = Path(os.path.realpath(path))
+    if not place.name:
+        raise UsageError(f"{path} is the whole file system. Name a place in it with --output.")
+    return place
 
 
 def _beside(place: Path) -> Path:

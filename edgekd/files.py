@@ -29,6 +29,7 @@ LARGEST = 2**26
 """Bytes of a JSON file of edgekd's; what is larger is none."""
 SYSTEMS = re.compile(r"/dev$|/(proc|sys)(/|$)")
 """Folders that have names of devices, pipes and what other programs have opened."""
+AGAIN = 20
 LONGEST_NUMBER = 20
 """Signs of a whole number; more have no use, and trouble those who print or multiply them."""
 
@@ -146,12 +147,16 @@ def check_folder(path: Path) -> None:
         UsageError: a file stands in its way, or the disk is full or read-only.
     """
     with writing(path):
-        while not _has_room(path):
-            pass
+        tries = 0
+        while not _has_room(path, tries):
+            tries += 1
 
 
-def _has_room(path: Path) -> bool:
-    """Whether there is some; not where the folder around it was removed at this very moment."""
+def _has_room(path: Path, tries: int) -> bool:
+    """Whether there is some; not where the folder around it was removed at this very moment.
+
+    It may be made anew by the next one; who finds none again and again is in no place for files.
+    """
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir() and there.exists():
         raise UsageError(
@@ -161,7 +166,7 @@ def _has_room(path: Path) -> bool:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(bytes(4096))
     except FileNotFoundError:
-        if there.exists():
+        if tries > AGAIN and there.exists():
             raise
         return False
     return True

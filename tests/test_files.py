@@ -149,6 +149,23 @@ def test_a_folder_that_goes_while_it_is_looked_at(
     assert asked == ["run", tmp_path.name]
 
 
+def test_a_folder_that_goes_and_comes_again_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two commands do that begin with the same folder: each removes an empty one it made."""
+    make, asked = tempfile.TemporaryFile, list[Path]()
+
+    def blink(dir: Path) -> Any:
+        asked.append(dir)
+        if len(asked) < 4:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return make(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", blink)
+    check_folder(tmp_path)
+    assert len(asked) == 4
+
+
 def test_no_more_is_allocated_than_there_is(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"abc")
     tracemalloc.start()

@@ -112,7 +112,7 @@ class Bounds(click.ParamType["Budget"]):
     "unless told.",
 )
 @click.option("--sizes", type=Sizes(), metavar="PIXELS", help="Input sizes, such as 224,160.")
-@click.option("--classes", type=click.IntRange(min=2), help="Of the data; 10 unless told.")
+@click.option("--classes", type=click.IntRange(2, 1_000_000), help="Of the data; 10 unless told.")
 @data_options
 @click.option(
     "--precision",

@@ -24,8 +24,10 @@ from edgekd.hiding import hidden, is_hidden
 from edgekd.loading import Splits, check_apart
 from edgekd.models import Backbone
 from edgekd.recipe import Data, Network, Recipe, Train
+from edgekd.schema import MANIFEST
 from edgekd.trainer import RESULT, check, checkpoint
 from edgekd.trainer.collective import meet, shared
+from edgekd.trainer.metrics import is_curve
 from edgekd.watching import Watch
 
 METRICS = "training/metrics.jsonl"
@@ -68,6 +70,8 @@ class Job:
             )
         check_folder(self.out)
         check_apart(self.out, self.recipe.data.source)
+        for place in (self.out, self.out / PEER):
+            MANIFEST.check_place(place / artifact.MANIFEST)
         self._check_spared()
 
     def _check_spared(self) -> None:
@@ -97,8 +101,21 @@ class Job:
         Raises:
             UsageError: it holds some.
         """
-        if not (self.out / METRICS).parent.is_dir():
+        folder = (self.out / METRICS).parent
+        if not folder.is_dir():
             artifact.check_room(self.out)
+        elif not artifact.is_artifact(self.out) and not self._is_own_training():
+            raise UsageError(
+                f"{folder} holds files of names that a training has, and that none of edgekd's "
+                "left; they would be lost. Move them away, or choose another --output."
+            )
+
+    def _is_own_training(self) -> bool:
+        """Whether what lies there is a training's: a curve comes first, and goes last."""
+        state, curve = self.out / STATE[0], self.out / METRICS
+        if not os.path.lexists(curve):
+            return not any(os.path.lexists(self.out / name) for name in STATE)
+        return is_curve(curve) or checkpoint.fingerprint_of(state) is not None
 
     @property
     def peer(self) -> Network:
@@ -175,7 +192,7 @@ class Job:
     def clear(self) -> None:
         """Delete what a training left in the folder; whatever else lies there stays."""
         self._forget(*CLEARED)
-        if artifact.is_artifact(self.out / PEER):
+        if MANIFEST.found(self.out / PEER / artifact.MANIFEST).get("role") == "peer":
             shutil.rmtree(self.out / PEER)
 
     def close(self) -> None:

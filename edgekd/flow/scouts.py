@@ -34,7 +34,7 @@ from edgekd.scratch import temporary
 from edgekd.targets import PRECISIONS, Target
 from edgekd.watching import Watch
 
-FILE = "scout.json"
+RANKING = "scout.json"
 BIG = 64
 """Pixels above which data is of the kind that timm's networks are made for."""
 LOOKED_AT = 9
@@ -104,9 +104,9 @@ def scout(asked: Scouting, out: Path | None, watch: Watch) -> dict[str, Any]:
     if out is None:
         return _scout(asked, watch)
     with claim(out, "scout"):
-        SCOUT.check_place(out / FILE)
+        SCOUT.check_place(out / RANKING)
         found = _scout(asked, watch)
-        write_json(out / FILE, found)
+        write_json(out / RANKING, found)
     return found
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from edgekd.errors import UnknownNameError, UsageError, WeightsError
 from edgekd.models import archives, mobilenet, resnet, shufflenet, vgg, wrn
 from edgekd.preprocess import Preprocess
+from edgekd.shortage import check_shortage
 
 FAMILIES = (resnet, wrn, vgg, mobilenet, shufflenet)
 """Importing these registers their members with timm, which then finds them by name."""
@@ -210,6 +211,7 @@ def _reset_last_layer(model: nn.Module, classes: int) -> None:
 
 
 def _refusal(name: str, error: Exception, *, fetching: bool) -> UsageError:
+    check_shortage(error)
     first = str(error).strip().partition("\n")[0]
     if fetching:
         return WeightsError(

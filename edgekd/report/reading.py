@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ KINDS = (("timing", "artifact"), ("comparison",), ("failure",))
 """The tables that make an entry a measurement, a comparison or a failure."""
 OWN = ("profile.json", "run.json", "scout.json", "compare.json", "report.json", "manifest.json")
 REMEDY = "Move it away, or run the stage that wrote it again."
+BEGIN = re.compile(rb'\[\s*\{\s*"schema_version": \d')
 MOST_BYTES = 2**26
 """A file of measurements is smaller; a larger one is somebody else's, and not read."""
 
@@ -121,15 +124,29 @@ def readable(file: Path) -> Path:
 
 
 def _entries(file: Path) -> list[Entry]:
-    """All of a file's, where they are edgekd's."""
+    """All of a file's, where they are edgekd's.
+
+    Raises:
+        UsageError: it begins as one of edgekd profile's does, and is damaged.
+    """
     try:
         content = None if file.stat().st_size > MOST_BYTES else read_json(file)
-    except (OSError, UsageError):
+    except OSError:
+        return []
+    except UsageError:
+        if _begins_as_ours(file):
+            raise
         return []
     entries: list[Any] = content if isinstance(content, list) else [content]
     if not all(map(_is_entry, entries)):
         return []
     return [RECORD.shown(entry, file) for entry in entries]
+
+
+def _begins_as_ours(file: Path) -> bool:
+    with suppress(OSError), file.open("rb") as content:
+        return BEGIN.match(content.read(100)) is not None
+    return False
 
 
 def _is_entry(entry: Any) -> bool:

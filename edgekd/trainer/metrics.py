@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from edgekd.files import write_text, writing
+
+LONGEST = 2**16
 
 
 class Metrics:
@@ -31,6 +34,18 @@ class Metrics:
             with writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         self._accelerator.log(dict(_flat(record)), step=record["step"])
+
+
+def is_curve(path: Path) -> bool:
+    """Whether a file begins as ``metrics.jsonl`` does, or is empty."""
+    if not path.is_file():  # opening a pipe waits for whoever writes into it
+        return False
+    with suppress(OSError, ValueError, RecursionError), path.open("rb") as lines:
+        first = lines.readline(LONGEST)
+        record = json.loads(first) if first else {"step": 0, "epoch": 0, "losses": {}}
+        is_record = isinstance(record, dict) and {"step", "epoch"} <= record.keys()
+        return is_record and any(name in record for name in ("losses", "validation"))
+    return False
 
 
 def _lines_up_to(path: Path, step: int) -> list[str]:

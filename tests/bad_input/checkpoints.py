@@ -215,6 +215,7 @@ TWICE += b'"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}'
 def kept(place: Place, content: bytes) -> list[str | Path]:
     """A state in the output folder, to be gone on with."""
     (place.out / "training").mkdir(parents=True)
+    (place.out / "training" / "metrics.jsonl").touch()
     (place.out / "training" / "checkpoint.pt").write_bytes(content)
     return place.distill()
 
@@ -396,7 +397,7 @@ CASES: Cases = {
     ),
 }
 
-KEPT = ["training", "training/checkpoint.pt"]
+KEPT = ["training", "training/checkpoint.pt", "training/metrics.jsonl"]
 LEFT = {name: KEPT for name in CASES if name.startswith("state: ")}
 
 

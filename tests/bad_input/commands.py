@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from tests.bad_input.models import text_as_onnx, whole_onnx
-from tests.bad_input.table import Case, Cases, Place
+from tests.bad_input.table import DISTILL, Case, Cases, Place
 
 
 def file_in_the_way(place: Place) -> list[str | Path]:
@@ -68,14 +68,17 @@ def into_somebody_s(name: str, *command: str, text: str = '{"mine": 3}') -> Case
     """Results for a folder in which a file has a name that edgekd gives to its own."""
 
     def case(place: Place) -> list[str | Path]:
-        (place.tmp / "mine").mkdir()
-        (place.tmp / "mine" / name).write_text(text)
+        file = place.tmp / "mine" / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
         return [*command, "-o", place.tmp / "mine"]
 
     return case
 
 
 LOST = "would be lost"
+MANIFEST = "manifest.json is no manifest of edgekd's"
+TEACH = ("teach", "--teacher", "resnet8", "--data", "digits", *DISTILL)
 BUDGET = ("--budget", "p95<=9ms")
 TWO = ("--teacher", "resnet8", "--student", "resnet8", "--method", "ce + kd", "--data", "digits")
 CASES: Cases = {
@@ -203,6 +206,11 @@ CASES: Cases = {
         2,
         ["--dla-core is of an engine", "Add --trt"],
     ),
+    "ever more classes": (
+        lambda p: ["scout", "--students", "resnet8", "--classes", "99999999999", "-o", p.out],
+        2,
+        ["99999999999 is not in the range 2<=x<=1000000"],
+    ),
     "ever more seeds": (
         lambda p: ["compare", *TWO, "--seeds", "100000000", "-o", p.out],
         2,
@@ -233,6 +241,32 @@ CASES: Cases = {
         into_somebody_s("profile-teacher.json", "run", *BUDGET),
         2,
         ["profile-teacher.json is there already, and is no measurement", LOST],
+    ),
+    "somebody's manifest.json": (into_somebody_s("manifest.json", *TEACH), 2, [MANIFEST, LOST]),
+    "somebody's manifest.json, restarted": (
+        into_somebody_s("manifest.json", *TEACH, "--restart"),
+        2,
+        [MANIFEST, LOST, "Move it away"],
+    ),
+    "somebody's manifest.json, by an export": (
+        lambda p: into_somebody_s("manifest.json", "export", str(p.teacher))(p),
+        2,
+        [MANIFEST, LOST, "another --output"],
+    ),
+    "somebody's peer": (
+        into_somebody_s("peer/manifest.json", *TEACH, "--restart"),
+        2,
+        ["peer/manifest.json is no manifest of edgekd's", LOST],
+    ),
+    "somebody's curves": (
+        into_somebody_s("training/metrics.jsonl", *TEACH, "--restart"),
+        2,
+        ["training holds files of names that a training has", LOST],
+    ),
+    "somebody's checkpoint": (
+        into_somebody_s("training/checkpoint.pt", *TEACH, "--restart"),
+        2,
+        ["training holds files of names that a training has", LOST],
     ),
     "somebody's compare.json": (
         into_somebody_s("compare.json", "compare", *TWO),

@@ -201,6 +201,7 @@ def test_settings_of_another_edgekd(exports: dict[str, Path], digits: Path, tmp_
     for change, said in (
         ({"schema_version": 2}, "has schema_version 2; expected 1, as this infer.py reads it"),
         ({"input": settings["input"] | {"std": [1]}}, "has input.std [1]; expected three numbers"),
+        ({"runtime": {}}, "has no runtime.name; expected one of onnxruntime"),
     ):
         config.write_text(json.dumps(settings | change))
         done = infer(sys.executable, made.path, digits)

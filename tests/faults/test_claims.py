@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,15 @@ def test_a_claim_is_one_on_all_that_lies_in_a_folder(
         with claim(tmp_path / "runs", "run"):  # which begins alike, and is another folder
             pass
     assert entries(tmp_path) == ["link", "run"]
+
+
+@pytest.mark.parametrize("take", [claim, claim_name])
+def test_nobody_claims_the_whole_file_system(take: Callable[[Path, str], Any]) -> None:
+    with (
+        pytest.raises(UsageError, match=r"/ is the whole file system\. Name a place in it"),
+        take(Path("/"), "deploy"),
+    ):
+        pytest.fail("it was let in")
 
 
 def test_in_a_folder_of_many_files_the_nearest_are_looked_at(

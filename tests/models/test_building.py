@@ -21,7 +21,13 @@ from timm.models._hub import load_state_dict_from_path
 from torch import Tensor, nn
 
 from edgekd.artifact import MANIFEST, Artifact, create
-from edgekd.errors import ArtifactError, UnknownNameError, UsageError, WeightsError
+from edgekd.errors import (
+    ArtifactError,
+    ShortageError,
+    UnknownNameError,
+    UsageError,
+    WeightsError,
+)
 from edgekd.files import sha256
 from edgekd.models import Backbone, build, freeze, from_artifact, weights, zoo
 from edgekd.preprocess import Preprocess
@@ -527,3 +533,12 @@ def test_freezing_stops_learning_and_batch_statistics(teacher: nn.Module) -> Non
     assert frozen is teacher
     assert not any(module.training for module in frozen.modules())
     assert not any(p.requires_grad for p in frozen.parameters())
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 3 bytes")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(ShortageError, match="memory ran out"):
+        zoo.create("resnet8", 10)

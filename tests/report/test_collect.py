@@ -278,6 +278,14 @@ def test_files_of_others_are_left_alone(run_folder: Path, tmp_path: Path, conten
     assert (len(view.records), len(view.comparisons), len(view.failures)) == (3, 1, 0)
 
 
+def test_a_measurement_that_was_cut_off_is_named(run_folder: Path, tmp_path: Path) -> None:
+    whole = (run_folder / "profile.json").read_bytes()
+    (tmp_path / "pi4.json").write_bytes(whole)
+    (tmp_path / "pi5.json").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"pi5\.json is not valid JSON: .* Move it away, or run"):
+        collect(tmp_path)
+
+
 def test_measurements_alone_are_a_report_and_reports_are_none(
     run_folder: Path, tmp_path: Path
 ) -> None:

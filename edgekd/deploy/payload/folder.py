@@ -111,7 +111,9 @@ def _check(config: Any) -> None:
     for name, expected, holds in [*RULES, *(OF_FLOATS if floats else OF_PIXELS)]:
         value: Any = config
         for key in name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
+            value = value.get(key, ...) if isinstance(value, dict) else ...
+        if value is ...:
+            raise WrongError(f"has no {name}; expected {expected}")
         if not holds(value):
             raise WrongError(f"has {name} {json.dumps(value)[:60]}; expected {expected}")
 

@@ -38,7 +38,7 @@ from edgekd.flow.mission.verdict import Ending
 from edgekd.flow.mission.worth import check_shown, images_needed
 from edgekd.flow.preflight import RECIPE, SUMMARY, check_stages
 from edgekd.flow.running import Run, teacher_for
-from edgekd.flow.scouts import FILE, Scouting, scout
+from edgekd.flow.scouts import RANKING, Scouting, scout
 from edgekd.flow.targeting import target_of
 from edgekd.loading import Splits
 from edgekd.models import Backbone, build
@@ -83,7 +83,7 @@ def _accomplish(mission: Mission, splits: Splits, teacher: Backbone) -> dict[str
             task.decisions += [line] * (line not in task.decisions)  # written with what comes next
             task.watch.say(line)
     asked = _scouting(mission, splits, teacher)
-    found = task.timed("scout", lambda: _scout(task, asked, begin), task.out / FILE)
+    found = task.timed("scout", lambda: _scout(task, asked, begin), task.out / RANKING)
     begin()
     limits = Limits(
         mission.attempts,
@@ -191,7 +191,7 @@ def precisions_of(mission: Mission, images: int) -> tuple[str, ...]:
 
 def _scout(task: Run, asked: Scouting, begin: Callable[[], None]) -> Mapping[str, Any]:
     """Ask the scout, unless it answered this very question in this folder."""
-    file, known = task.out / FILE, {**asdict(asked), "budget": str(asked.budget)}
+    file, known = task.out / RANKING, {**asdict(asked), "budget": str(asked.budget)}
     question: dict[str, Any] = json.loads(json.dumps(known | {"restart": False}))
     if not task.restart:
         kept = SCOUT.found(file)

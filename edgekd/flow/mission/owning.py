@@ -14,7 +14,7 @@ from edgekd.files import sha256
 from edgekd.flow.measuring import check_earlier
 from edgekd.flow.preflight import SUMMARY
 from edgekd.flow.running import PROFILE, Run
-from edgekd.flow.scouts import FILE
+from edgekd.flow.scouts import RANKING
 from edgekd.schema import RUN, SCOUT
 from edgekd.watching import Watch
 
@@ -41,7 +41,7 @@ def check_place(out: Path) -> None:
     Raises:
         UsageError: naming them.
     """
-    SCOUT.check_place(out / FILE)
+    SCOUT.check_place(out / RANKING)
     check_earlier(out / TEACHER_PROFILE)
     foreign = [] if _is_ours(out) else [ARTIFACT]
     if not _is_mission(out):
