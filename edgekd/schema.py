@@ -120,20 +120,30 @@ class Schema:
     def check_place(self, file: Path) -> None:
         """Refuse to write one in the place of what is none, and is not empty either.
 
-        A damaged one is known by its key; the first runs, that had none, by who had made them.
-
         Raises:
             UsageError: something else is there.
         """
-        marks = [f'"{self.key}"'.encode(), *([b'"edgekd '] if self.unsaid else [])]
         try:
-            there = contents(file)
+            foreign = self.is_foreign(file)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             raise UsageError(f"{file} is no {self.kind}: {reason(error)}. {AWAY}") from error
-        if there and not any(mark in there for mark in marks):
+        if foreign:
             raise UsageError(f"{file} is no {self.kind} of edgekd's, and would be lost. {AWAY}")
+
+    def is_foreign(self, file: Path) -> bool:
+        """Whether a file is somebody else's: it is not empty, and no damaged one either.
+
+        Those are known by their key; the first runs, that had none, by who had made them.
+
+        Raises:
+            OSError: there is none, or it cannot be read.
+            ValueError: it is too large.
+        """
+        marks = [f'"{self.key}"'.encode(), *([b'"edgekd '] if self.unsaid else [])]
+        there = contents(file)
+        return bool(there) and not any(mark in there for mark in marks)
 
     def shown(self, table: Any, file: Path) -> Any:
         """The same for who shows what he understands: what is no such table is left as it is.

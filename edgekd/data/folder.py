@@ -218,6 +218,11 @@ def _refuse_mixed_places(part: Path, folders: Mapping[str, str]) -> None:
 
     Deeper ones would be merged by their last name, and stray images make a nameless class.
     """
+    if set(folders) == {""}:
+        raise DataError(
+            f"{part} has images, and no class folders. {EXPECTED} If it is one of the classes, "
+            "give the folder that it lies in."
+        )
     home: str | None = None
     for folder, name in folders.items():
         above, label = parted(folder)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edgekd import schema
 from edgekd.artifact import MANIFEST, MODEL_FILES, check_unchanged, read_manifest
 from edgekd.errors import UsageError
 from edgekd.files import sha256
@@ -108,12 +110,20 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _folders(inner, depth - 1)
 
 
+def _holds_artifact(folder: Path) -> bool:
+    """Other programs have manifests of that name as well; theirs are left alone."""
+    file = folder / MANIFEST
+    with suppress(OSError, ValueError):  # which whoever reads it has words for
+        return there(file) and not schema.MANIFEST.is_foreign(file)
+    return True
+
+
 def _artifacts(root: Path, folders: list[Path], addresses: Addresses) -> tuple[ArtifactView, ...]:
     """Every artifact once, by its hash: a copy or a link of one adds nothing."""
     found: dict[str, ArtifactView] = {}
     for folder in folders:
         place = folder.relative_to(root)
-        if len(place.parts) > DEPTH or not there(folder / MANIFEST):
+        if len(place.parts) > DEPTH or not _holds_artifact(folder):
             continue
         manifest = read_manifest(folder)
         model = folder / MODEL_FILES[manifest["kind"]]
@@ -133,7 +143,7 @@ def _artifacts(root: Path, folders: list[Path], addresses: Addresses) -> tuple[A
 def _proofs(root: Path, folders: list[Path]) -> Iterator[Any]:
     """The records that ``edgekd profile`` left beside artifacts, where they are of this file."""
     for folder in folders:
-        if len(folder.relative_to(root).parts) > DEPTH or not there(folder / MANIFEST):
+        if len(folder.relative_to(root).parts) > DEPTH or not _holds_artifact(folder):
             continue
         view = ArtifactView("", sha256(folder / MANIFEST), read_manifest(folder))
         for file in sorted((folder / "proof").glob("*.json")):
@@ -161,7 +171,7 @@ def _trainings(
 
 def _role(folder: Path) -> str:
     """Whose training it is where no folder's name says so."""
-    manifest = read_manifest(folder) if there(folder / MANIFEST) else {}
+    manifest = read_manifest(folder) if _holds_artifact(folder) else {}
     return str(manifest.get("role") or "training")
 
 

@@ -145,6 +145,11 @@ CASES: Cases = {
         2,
         ["the class name 'caf\\udce9' is not UTF-8"],
     ),
+    "one of the classes": (
+        lambda p: p.teach(p.pictures(cat=6, dog=6) / "cat"),
+        2,
+        ["has images, and no class folders", "give the folder that it lies in"],
+    ),
     "results in place of the classes": (
         among(),
         2,

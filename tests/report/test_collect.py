@@ -278,6 +278,15 @@ def test_files_of_others_are_left_alone(run_folder: Path, tmp_path: Path, conten
     assert (len(view.records), len(view.comparisons), len(view.failures)) == (3, 1, 0)
 
 
+def test_another_program_s_manifest_is_left_alone(run_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    (folder / "web").mkdir()
+    (folder / "web" / "manifest.json").write_text('{"name": "my web app"}', "utf-8")
+    assert collect(folder).artifacts == collect(run_folder).artifacts
+    with pytest.raises(UsageError, match=r"holds nothing to report: found manifest\.json"):
+        collect(folder / "web")
+
+
 def test_a_measurement_that_was_cut_off_is_named(run_folder: Path, tmp_path: Path) -> None:
     whole = (run_folder / "profile.json").read_bytes()
     (tmp_path / "pi4.json").write_bytes(whole)
