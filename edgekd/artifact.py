@@ -137,8 +137,10 @@ def check_room(path: Path) -> None:
         UsageError: it has such a file, and neither a manifest nor what a killed process left; or
             its manifest is another program's.
     """
+    if not path.is_dir():
+        return
     schema.MANIFEST.check_place(path / MANIFEST)
-    if not path.is_dir() or os.path.lexists(path / MANIFEST) or any(path.glob(f"{DRAFT}*")):
+    if os.path.lexists(path / MANIFEST) or any(path.glob(f"{DRAFT}*")):
         return
     for name in (*MODEL_FILES.values(), *BESIDE):
         if os.path.lexists(path / name):

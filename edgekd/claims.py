@@ -55,8 +55,8 @@ def claim(folder: Path, verb: str) -> Iterator[None]:
         UsageError: somebody else holds it, a part of it, or what it is a part of; or it cannot be
             written, or is all that there is.
     """
-    check_folder(folder)
     place = _place(folder)
+    check_folder(folder)
     with _held(place, place / CLAIM, folder, verb):
         yield
 
@@ -64,8 +64,8 @@ def claim(folder: Path, verb: str) -> Iterator[None]:
 @contextmanager
 def claim_name(path: Path, verb: str) -> Iterator[None]:
     """As :func:`claim`, of one file, or of a folder that is replaced as a whole; only its name."""
-    check_folder(path.parent)
     place = _place(path)
+    check_folder(path.parent)
     with _held(place, _beside(place), path, verb):
         yield
 

@@ -125,10 +125,14 @@ def _parts(root: Path) -> dict[str, Path]:
         tars = [there[f"{name}.tar"] for name in names if f"{name}.tar" in there]
         folders = [there[name] for name in names if name in there]
         places = [tar for tar in tars if tar.is_file()]
-        places += [f for f in folders if f.is_dir() and any(e.is_dir() for e in f.iterdir())]
+        places += [f for f in folders if f.is_dir() and any(map(_is_class, f.iterdir()))]
         if places:
             found[split] = places[0]
     return found
+
+
+def _is_class(place: Path) -> bool:
+    return place.is_dir() and not place.name.startswith(".")
 
 
 def _read(part: Path, left: Counter[str]) -> tuple[tuple[str, ...], Split]:
@@ -238,7 +242,7 @@ def _refuse_empty_classes(part: Path, names: Names, left: Counter[str]) -> None:
     """A class folder without images is most often a mistake: a wrong path, an aborted copy."""
     filled = {name.partition("/")[0] for name in names}
     for place in sorted(part.iterdir()):
-        if place.is_dir() and not place.name.startswith(".") and place.name not in filled:
+        if _is_class(place) and place.name not in filled:
             found = (f"the class folder {place} has no images", *_told(left))
             raise DataError(f"{'. '.join(found)}. Put some in, or remove the folder.")
 

@@ -15,7 +15,7 @@ from edgekd.artifact import Artifact
 from edgekd.cards import NAME as CARD
 from edgekd.cards import write_card
 from edgekd.errors import UsageError
-from edgekd.files import check_folder, sweep
+from edgekd.files import check_folder, sweep, write_text
 from edgekd.flow.asked import changed
 from edgekd.flow.choosing import check_table
 from edgekd.flow.identity import earlier, fingerprint
@@ -35,7 +35,7 @@ PEER = "peer"
 """Folder, in the student's, of who learned beside it."""
 STATE = (f"training/{checkpoint.NAME}", f"training/{RESULT}")
 """What an unfinished training leaves, and a finished one does not."""
-CLEARED = (artifact.MANIFEST, CARD, *STATE, METRICS)
+CLEARED = (artifact.MANIFEST, CARD, *STATE)
 """What goes before a training is begun anew, beside the peer."""
 STAGES = {"teacher": "teach", "student": "distill", "baseline": "baseline"}
 
@@ -70,8 +70,9 @@ class Job:
             )
         check_folder(self.out)
         check_apart(self.out, self.recipe.data.source)
-        for place in (self.out, self.out / PEER):
-            MANIFEST.check_place(place / artifact.MANIFEST)
+        MANIFEST.check_place(self.out / artifact.MANIFEST)
+        if self.peer.name or self.peer.weights:
+            self._check_peer()
         self._check_spared()
 
     def _check_spared(self) -> None:
@@ -82,6 +83,16 @@ class Job:
                     f"{given} is to be read, and lies in {self.out}, which --restart would clear. "
                     "Choose another --output."
                 )
+
+    def _check_peer(self) -> None:
+        """Refuse a folder for who learns beside it that holds something else."""
+        file = self.out / PEER / artifact.MANIFEST
+        MANIFEST.check_place(file)
+        role = MANIFEST.found(file).get("role", "peer")
+        if role != "peer":
+            raise UsageError(
+                f"{file.parent} holds a {role}, and the peer goes there. Choose another --output."
+            )
 
     def _loses(self, given: Path) -> bool:
         """Whether it is what :meth:`clear` deletes, or the weights that the new ones replace.
@@ -101,21 +112,17 @@ class Job:
         Raises:
             UsageError: it holds some.
         """
-        folder = (self.out / METRICS).parent
-        if not folder.is_dir():
+        curve = self.out / METRICS  # which comes first, and goes last
+        there = [name for name in (*STATE, METRICS) if os.path.lexists(self.out / name)]
+        if not there:
             artifact.check_room(self.out)
-        elif not artifact.is_artifact(self.out) and not self._is_own_training():
+        elif artifact.is_artifact(self.out) or is_curve(curve):
+            return
+        elif checkpoint.fingerprint_of(self.out / STATE[0]) is None:
             raise UsageError(
-                f"{folder} holds files of names that a training has, and that none of edgekd's "
-                "left; they would be lost. Move them away, or choose another --output."
+                f"{curve.parent} holds files of names that a training has, and that none of "
+                "edgekd's left; they would be lost. Move them away, or choose another --output."
             )
-
-    def _is_own_training(self) -> bool:
-        """Whether what lies there is a training's: a curve comes first, and goes last."""
-        state, curve = self.out / STATE[0], self.out / METRICS
-        if not os.path.lexists(curve):
-            return not any(os.path.lexists(self.out / name) for name in STATE)
-        return is_curve(curve) or checkpoint.fingerprint_of(state) is not None
 
     @property
     def peer(self) -> Network:
@@ -190,7 +197,11 @@ class Job:
         return self.restart and not wrote(self.out / METRICS)
 
     def clear(self) -> None:
-        """Delete what a training left in the folder; whatever else lies there stays."""
+        """Delete what a training left in the folder; whatever else lies there stays.
+
+        An empty curve says, if this is cut off, whose the files are that the next one replaces.
+        """
+        write_text(self.out / METRICS, "")
         self._forget(*CLEARED)
         if MANIFEST.found(self.out / PEER / artifact.MANIFEST).get("role") == "peer":
             shutil.rmtree(self.out / PEER)

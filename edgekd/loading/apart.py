@@ -29,7 +29,11 @@ def check_apart(out: Path, text: str) -> None:
 
 
 def _lies_in(out: Path, images: str) -> bool:
+    """Not where it is hidden there: such folders are left out."""
     with suppress(OSError, ValueError):  # which whoever opens it has words for
         place = Path(os.path.realpath(out))
-        return any(place.is_relative_to(os.path.realpath(part)) for part in walked(images))
+        for root in map(os.path.realpath, walked(images)):
+            inner = place.relative_to(root).parts if place.is_relative_to(root) else (".",)
+            if not any(name.startswith(".") for name in inner):
+                return True
     return False

@@ -33,6 +33,9 @@ def others_in(folder: Path, known: Any) -> list[Entry]:
     Args:
         folder: the run folder itself.
         known: what ``profile.json`` holds.
+
+    Raises:
+        UsageError: one begins as they do, and is damaged.
     """
     found: list[Any] = list(known) if isinstance(known, list) else [known]
     before = len(found)
@@ -144,6 +147,8 @@ def _entries(file: Path) -> list[Entry]:
 
 
 def _begins_as_ours(file: Path) -> bool:
+    if not file.is_file():  # opening a pipe waits for whoever writes into it
+        return False
     with suppress(OSError), file.open("rb") as content:
         return BEGIN.match(content.read(100)) is not None
     return False

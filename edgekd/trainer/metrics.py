@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from edgekd.files import write_text, writing
 
-LONGEST = 2**16
+BEGIN, LONGEST = b'{"step":', 2**16
 
 
 class Metrics:
@@ -37,12 +37,14 @@ class Metrics:
 
 
 def is_curve(path: Path) -> bool:
-    """Whether a file begins as ``metrics.jsonl`` does, or is empty."""
+    """Whether a file begins as ``metrics.jsonl`` does, also cut off there, or holds nothing."""
     if not path.is_file():  # opening a pipe waits for whoever writes into it
         return False
     with suppress(OSError, ValueError, RecursionError), path.open("rb") as lines:
         first = lines.readline(LONGEST)
-        record = json.loads(first) if first else {"step": 0, "epoch": 0, "losses": {}}
+        if not first.strip(b"\0") or (BEGIN.startswith(first[:8]) and not first.endswith(b"\n")):
+            return True  # a disk was full, or the power went
+        record = json.loads(first)
         is_record = isinstance(record, dict) and {"step", "epoch"} <= record.keys()
         return is_record and any(name in record for name in ("losses", "validation"))
     return False

@@ -69,15 +69,26 @@ def into_somebody_s(name: str, *command: str, text: str = '{"mine": 3}') -> Case
 
     def case(place: Place) -> list[str | Path]:
         file = place.tmp / "mine" / name
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         return [*command, "-o", place.tmp / "mine"]
 
     return case
 
 
+def with_training(name: str, *command: str) -> Case:
+    """The same, with a folder that is called as one of edgekd's beside it."""
+
+    def case(place: Place) -> list[str | Path]:
+        (place.tmp / "mine" / "training").mkdir(parents=True)
+        return into_somebody_s(name, *command)(place)
+
+    return case
+
+
 LOST = "would be lost"
 MANIFEST = "manifest.json is no manifest of edgekd's"
+PAIR = ("distill", "--student", "resnet8", "--peer", "resnet8", "--data", "digits", *DISTILL)
 TEACH = ("teach", "--teacher", "resnet8", "--data", "digits", *DISTILL)
 BUDGET = ("--budget", "p95<=9ms")
 TWO = ("--teacher", "resnet8", "--student", "resnet8", "--method", "ce + kd", "--data", "digits")
@@ -254,9 +265,14 @@ CASES: Cases = {
         [MANIFEST, LOST, "another --output"],
     ),
     "somebody's peer": (
-        into_somebody_s("peer/manifest.json", *TEACH, "--restart"),
+        into_somebody_s("peer/manifest.json", *PAIR),
         2,
         ["peer/manifest.json is no manifest of edgekd's", LOST],
+    ),
+    "somebody's network beside his training": (
+        with_training("model.safetensors", *TEACH),
+        2,
+        ["mine holds model.safetensors, but no manifest.json", "another --output"],
     ),
     "somebody's curves": (
         into_somebody_s("training/metrics.jsonl", *TEACH, "--restart"),

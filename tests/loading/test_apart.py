@@ -46,3 +46,7 @@ def test_where_images_are_divided_only_the_parts_are_looked_through(out: str, im
 def test_what_is_no_folder_is_in_nobody_s_way(text: str, images: Path) -> None:
     check_apart(images.parent / "images-made", text.format(images))
     check_apart(images / "made", text.format(images))
+
+
+def test_a_hidden_folder_is_no_class(images: Path) -> None:
+    check_apart(images / ".runs" / "one", str(images))

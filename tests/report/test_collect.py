@@ -274,6 +274,7 @@ def test_files_of_others_are_left_alone(run_folder: Path, tmp_path: Path, conten
     shutil.copy(run_folder / "profile.json", tmp_path)
     (tmp_path / "odd.json").write_bytes(content)
     (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
     view = collect(tmp_path)
     assert (len(view.records), len(view.comparisons), len(view.failures)) == (3, 1, 0)
 
