@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#define FAR ((size_t)1 << 20)  // so much is mapped by itself, above 4 GiB in any program
 
 typedef int code;
 typedef void *stream;
@@ -23,7 +24,7 @@ code cuDeviceGetAttribute(int *value, int attribute, int device) {
 code cudaRuntimeGetVersion(int *version) { *version = 12060; return 0; }
 code cudaMalloc(void **address, size_t size) {
     if (size > ((size_t)1 << 40)) return 2;
-    *address = malloc(size);
+    *address = malloc(size + FAR);
     return 0;
 }
 code cudaFree(void *address) { free(address); return 0; }
@@ -41,7 +42,7 @@ code cudaMemcpyAsync(void *target, const void *source, size_t size, int kind, st
 }
 struct event { float ms; };
 static float now_ms;
-code cudaEventCreate(struct event **made) { *made = malloc(sizeof **made); return 0; }
+code cudaEventCreate(struct event **made) { *made = malloc(FAR); return 0; }
 code cudaEventRecord(struct event *one, stream made) {
     if (!made) return 400;
     one->ms = now_ms += 1.5f;
