@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -150,6 +151,61 @@ def test_restart_leaves_alone_what_is_not_its_own(recipe: Make, tmp_path: Path) 
     distill(recipe(), tmp_path / "s", restart=True)
     distill(recipe("train.seed=1"), tmp_path / "s", restart=True)
     assert picture.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_restart_that_was_cut_off_is_given_again(
+    copied: bool, recipe: Make, tmp_path: Path
+) -> None:
+    """What it had thrown away says no more whose the network is."""
+    made, out = recipe(), tmp_path / "s"
+    distill(made, out)
+    if copied:  # as the artifact alone is
+        shutil.rmtree(out / "training")
+    job = Job("student", made.student, made.train, made.method, made, out, Heard(), restart=True)
+    job.clear()
+    assert (out / "model.safetensors").exists()
+    assert not (out / "manifest.json").exists()
+    job.check_room()
+
+
+@pytest.mark.parametrize(
+    ("curve", "own"),
+    [
+        (b"", True),
+        (b"\0" * 60, True),
+        (b'{"step": 4, "ep', True),
+        (b'{"ste', True),
+        (b'{"step": 4, "epoch": 1, "losses": {}}\n', True),
+        (b'{"step": 4, "epoch": 1, "loss": 3}\n', False),
+        (b'{"mine": 1', False),
+        (b"step,loss\n", False),
+    ],
+)
+def test_whose_curve_it_is(curve: bytes, own: bool, recipe: Make, tmp_path: Path) -> None:
+    made, file = recipe(), tmp_path / "training" / "metrics.jsonl"
+    file.parent.mkdir()
+    file.write_bytes(curve)
+    job = Job("student", made.student, made.train, made.method, made, tmp_path, Heard(), True)
+    with nullcontext() if own else pytest.raises(UsageError, match="none of edgekd's left"):
+        job.check_room()
+
+
+def test_a_checkpoint_without_its_curve_is_gone_on_with(
+    recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, out = recipe("train.checkpoint_minutes=0", "train.log_steps=2"), tmp_path / "s"
+    whole = distill(made, tmp_path / "whole")
+    _cut_off(made, out, monkeypatch)
+    (out / "training" / "metrics.jsonl").unlink()
+    assert distill(made, out).manifest["metrics"] == whole.manifest["metrics"]
+
+
+def test_another_artifact_stays_where_a_peer_would_go(recipe: Make, tmp_path: Path) -> None:
+    distill(recipe(), tmp_path / "s" / "peer")
+    made = recipe("peer.name=resnet8")
+    with pytest.raises(UsageError, match="holds a student, and the peer goes there"):
+        Job("student", made.student, made.train, made.method, made, tmp_path / "s", Heard(), True)
 
 
 def test_a_refused_restart_destroys_nothing(recipe: Make, tmp_path: Path) -> None:
