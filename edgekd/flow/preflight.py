@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from edgekd import report
+from edgekd import artifact, report
 from edgekd.errors import UsageError
 from edgekd.export import check_enough, check_opset
 from edgekd.files import check_folder, contents
@@ -16,11 +16,13 @@ from edgekd.flow.targeting import check_reachable, target_of
 from edgekd.loading import Splits, check_apart, open_splits
 from edgekd.models import build
 from edgekd.recipe import Recipe
-from edgekd.schema import RUN
+from edgekd.schema import MANIFEST, RUN
 from edgekd.trainer import check
 from edgekd.watching import Silent
 
 RECIPE, SUMMARY = "recipe.toml", "run.json"
+FOLDERS = ("teacher", "student", "baseline", "teacher-onnx", "student-onnx")
+"""Of a run's, which each become an artifact."""
 
 
 def _check_export(recipe: Recipe, splits: Splits) -> None:
@@ -47,6 +49,8 @@ def check_stages(recipe: Recipe, out: Path) -> Splits:
     report.check_place(out)
     _check_recipe(recipe, out)
     RUN.check_place(out / SUMMARY)
+    for name in FOLDERS:
+        MANIFEST.check_place(out / name / artifact.MANIFEST)
     check_table(recipe.method)
     if check_peer(recipe):
         raise UsageError("edgekd run teaches a teacher first; beside a peer: edgekd distill --peer")

@@ -264,6 +264,11 @@ CASES: Cases = {
         2,
         [MANIFEST, LOST, "another --output"],
     ),
+    "somebody's manifest.json, in a run's way": (
+        into_somebody_s("student-onnx/manifest.json", "run"),
+        2,
+        ["student-onnx/manifest.json is no manifest of edgekd's", LOST],
+    ),
     "somebody's peer": (
         into_somebody_s("peer/manifest.json", *PAIR),
         2,
