@@ -112,7 +112,7 @@ class Job:
         Raises:
             UsageError: it holds some.
         """
-        curve = self.out / METRICS  # which comes first, and goes last
+        curve = self.out / METRICS  # which comes first, and stays
         there = [name for name in (*STATE, METRICS) if os.path.lexists(self.out / name)]
         if not there:
             artifact.check_room(self.out)
